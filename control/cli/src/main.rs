@@ -1,0 +1,2 @@
+//! The `corinth` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Furniture of every binary: logging, metrics, admin server, readiness, drain, signals.

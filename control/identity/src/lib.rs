@@ -1,0 +1,1 @@
+//! Who we are: certificate authority, trust bundles, SPIFFE verification, rotation.

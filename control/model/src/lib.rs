@@ -1,0 +1,1 @@
+//! The vocabulary of Corinth: names, identity, locality, exports, routes; pure.

@@ -1,0 +1,1 @@
+//! Decides: which candidates a connection tries, who may come in; pure.

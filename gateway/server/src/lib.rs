@@ -1,0 +1,1 @@
+//! Acts: intake, session, relay, records; the binary corinth-gateway.

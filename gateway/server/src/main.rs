@@ -1,0 +1,2 @@
+//! The gateway of one cluster.
+fn main() {}

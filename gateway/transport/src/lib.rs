@@ -1,0 +1,1 @@
+//! Carries: tunnels between gateways.

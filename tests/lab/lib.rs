@@ -1,0 +1,1 @@
+//! Labs: builders for the tests that span crates.
