@@ -1,1 +1,42 @@
-//! The vocabulary of Corinth: names, identity, locality, exports, routes; pure.
+//! The vocabulary of Corinth: names, identity, locality, exports, routes, tables, and every typed "no".
+//!
+//! Everything here is a value. Text from outside is parsed once, at the edge, into types that cannot hold anything
+//! malformed ([`RouteName`], [`SniName`], [`SpiffeId`], [`Endpoint`]); the rest of the system never re-checks it.
+//! Exports and routes are gathered into [`Tables`], which are built in full beside the old ones and swapped in whole:
+//! a table never changes once it exists, and its look-ups cost the same for ten routes as for a hundred thousand.
+//!
+//! This crate never reads a clock, a socket, a file or the environment, never draws a random number and never logs.
+//! Parsers are bounded: they look at the length before anything else, never panic, and never echo what they refused
+//! except escaped.
+
+mod only;
+mod text;
+
+mod diff;
+mod endpoint;
+mod export;
+mod identity;
+mod locality;
+mod name;
+mod reason;
+mod refusal;
+mod route;
+mod table;
+
+pub use diff::{RouteChange, TableDiff, diff};
+pub use endpoint::{AddressSource, Endpoint, EndpointError, ReservedAddresses};
+pub use export::{Direct, DirectMatch, Export, ExportConflict, ExportKey, ExportTable, ExportView};
+pub use identity::{
+    GatewayId, NotAGateway, Role, SPIFFE_ID_MAX_BYTES, Slot, SpiffeError, SpiffeId,
+    TRUST_DOMAIN_MAX_BYTES, TrustDomain,
+};
+pub use ipnet::IpNet;
+pub use locality::{Locality, LocalityError, Proximity, proximity};
+pub use name::{
+    ClusterName, DNS_NAME_MAX_BYTES, DnsName, LABEL_MAX_BYTES, Label, NameError, Namespace,
+    PortNumber, Protocol, RouteName, Scope, ScopedService, ServiceId, ServiceName, SniName, ZONE,
+};
+pub use reason::{Culprit, Failure, Reason};
+pub use refusal::Refusal;
+pub use route::{Candidate, Replay, Route, Target};
+pub use table::{Peer, PeerConflict, RouteConflict, RouteTable, Tables};

@@ -1,0 +1,1 @@
+//! Views hold what was exported to a peer, and nothing else.

@@ -1,0 +1,1 @@
+//! Every malformation of a SPIFFE ID, and the roles.

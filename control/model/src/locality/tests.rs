@@ -1,0 +1,1 @@
+//! The order of tiers, and what is not known.

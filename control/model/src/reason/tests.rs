@@ -1,0 +1,1 @@
+//! Codes are stable, unique and complete.

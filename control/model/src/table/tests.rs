@@ -1,0 +1,1 @@
+//! Look-ups, conflicts and pins.
