@@ -1,1 +1,27 @@
-//! The wire: protobuf messages and the validation of everything foreign.
+//! The wire: what gateways write to each other, and the validation of everything foreign.
+//!
+//! The protocol files under `proto/` say what travels, `src/gen/` holds the code generated from them and stays private
+//! here. Each conversation has one module that turns wire messages into types of the model and back:
+//!
+//! ```text
+//! bytes ── length ── protobuf ── every field checked ──> model types ──> protobuf ──> bytes
+//! ```
+//!
+//! A value that leaves `decode` needs no second check. What this crate never does: read a socket or a clock, decide who
+//! may do what, or echo a peer's raw bytes in an error.
+
+mod tunnel;
+
+pub use tunnel::{
+    DEADLINE_MAX, HEADER_MAX_BYTES, HeaderError, REFUSAL_MESSAGE_MAX_BYTES, SourceClaim,
+    StreamKind, StreamOpen, StreamReply, Traceparent, WORKLOAD_MAX_BYTES, WorkloadName,
+};
+
+/// Messages as the code generator writes them.
+mod wire {
+    #![allow(unreachable_pub, clippy::use_self)]
+
+    pub(crate) mod tunnel {
+        include!("gen/corinth.tunnel.v1.rs");
+    }
+}
