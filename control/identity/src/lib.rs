@@ -1,1 +1,35 @@
-//! Who we are: certificate authority, trust bundles, SPIFFE verification, rotation.
+//! Who we are, and who may speak to us.
+//!
+//! An [`Authority`] is the certificate authority of one trust domain; it issues a [`Leaf`] per gateway. [`OwnIdentity`]
+//! holds the leaf in use and swaps it in place at half life. A [`Bundle`] holds the roots of one trust domain, and a
+//! [`BundleSet`] one bundle per linked domain: they are never pooled. [`GatewayVerifier`] reads the one SPIFFE ID of a
+//! presented certificate, verifies it with the bundle of its own trust domain alone, and then asks whether that
+//! identity may be at the other end. [`tls`] makes the rustls configurations from these; [`StateDir`] keeps a
+//! standalone node's authority on disk.
+//!
+//! Never here: sockets, the clock (time is an argument, or rustls' `TimeProvider`), decisions about routes. No private
+//! key is ever logged, formatted or put into an error.
+
+mod authority;
+mod bundle;
+mod denials;
+mod leaf;
+mod own;
+mod presented;
+mod state;
+pub mod tls;
+mod verify;
+
+pub use authority::{Authority, AuthorityError, LEAF_LIFETIME, ROOT_LIFETIME};
+pub use bundle::{Bundle, BundleError, BundleSet, ROOTS_MAX, SharedBundles};
+pub use denials::Denials;
+pub use leaf::{Leaf, LeafError};
+pub use own::{OwnIdentity, RenewalError};
+pub use presented::{PeerIdentity, PeerLeaf, peer_gateway, peer_identity};
+pub use state::{ARCHIVE_MAX_BYTES, State, StateDir, StateError, create_private};
+pub use verify::{
+    CHAIN_MAX_CERTIFICATES, CallerVerifier, GatewayVerifier, Side, VerifyError, refusal_of,
+};
+
+#[cfg(test)]
+mod testing;

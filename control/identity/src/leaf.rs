@@ -1,0 +1,107 @@
+//! A leaf certificate with its chain and key.
+
+use std::fmt;
+
+use corinth_model::SpiffeId;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+
+use crate::presented;
+use crate::verify::VerifyError;
+
+/// A leaf certificate with its chain (leaf first, the root left out) and its private key.
+pub struct Leaf {
+    id: SpiffeId,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    not_before: UnixTime,
+    not_after: UnixTime,
+}
+
+/// Why a chain and a key make no leaf.
+#[derive(Debug, thiserror::Error)]
+pub enum LeafError {
+    /// The PEM text has no certificate, or a broken one.
+    #[error("no chain of certificates in PEM form: {0}")]
+    Chain(rustls_pki_types::pem::Error),
+    /// The chain is empty.
+    #[error("the chain has no certificate")]
+    Empty,
+    /// The PEM text has no private key, or a broken one.
+    #[error("no private key in PEM form (PKCS#8, SEC1 or PKCS#1)")]
+    Key,
+    /// The certificate is not what a peer would accept.
+    #[error("peers would refuse this certificate: {0}")]
+    Certificate(#[from] VerifyError),
+    /// The key is of a kind we cannot use, or not that of the certificate.
+    #[error("the private key does not fit the certificate: {0}")]
+    Mismatch(rustls::Error),
+}
+
+impl Leaf {
+    /// Takes a chain (leaf first) and its key, after checking that the leaf has the form a peer demands.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, LeafError> {
+        let facts = presented::read_leaf(chain.first().ok_or(LeafError::Empty)?)?;
+        Ok(Self {
+            id: facts.id,
+            chain,
+            key,
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+        })
+    }
+
+    /// Reads chain (leaf first) and key from PEM text.
+    pub fn from_pem(chain_pem: &[u8], key_pem: &[u8]) -> Result<Self, LeafError> {
+        let chain = CertificateDer::pem_slice_iter(chain_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(LeafError::Chain)?;
+        // The cause is dropped: it could quote the key.
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| LeafError::Key)?;
+        Self::new(chain, key)
+    }
+
+    /// The identity the leaf carries.
+    #[must_use]
+    pub const fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// The chain in DER form, leaf first, without the root.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The private key in DER form.
+    #[must_use]
+    pub const fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
+    /// First second of its life.
+    #[must_use]
+    pub const fn not_before(&self) -> UnixTime {
+        self.not_before
+    }
+
+    /// Last second of its life.
+    #[must_use]
+    pub const fn not_after(&self) -> UnixTime {
+        self.not_after
+    }
+}
+
+impl fmt::Debug for Leaf {
+    /// Leaves the key out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaf")
+            .field("id", &self.id)
+            .field("not_before", &self.not_before.as_secs())
+            .field("not_after", &self.not_after.as_secs())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! The leaf this process shows, replaced in place while connections run.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corinth_model::{DnsName, SpiffeId};
+use parking_lot::RwLock;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::UnixTime;
+
+use crate::authority::{Authority, AuthorityError};
+use crate::leaf::{Leaf, LeafError};
+use crate::tls;
+
+/// Who we are in handshakes: the leaf in use, as rustls asks for it. Every new handshake takes the leaf of the moment;
+/// running connections are not touched by a replacement.
+pub struct OwnIdentity {
+    id: SpiffeId,
+    source: Source,
+    current: RwLock<Current>,
+}
+
+/// Where the next leaf comes from.
+enum Source {
+    /// We issue it ourselves.
+    Authority {
+        authority: Arc<Authority>,
+        dns_names: Vec<DnsName>,
+        lifetime: Duration,
+    },
+    /// Someone else does and calls [`OwnIdentity::replace`].
+    Outside,
+}
+
+struct Current {
+    certified: Arc<CertifiedKey>,
+    not_before: UnixTime,
+    not_after: UnixTime,
+}
+
+/// Why there is no new leaf. The old one stays in use.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewalError {
+    /// Our authority did not issue.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The leaf cannot be used.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+    /// The leaf is someone else's.
+    #[error(
+        "the new certificate is for {found}, but this is {expected}; an identity does not change while running"
+    )]
+    OtherIdentity {
+        /// Who we are.
+        expected: Box<SpiffeId>,
+        /// Who the new leaf is.
+        found: Box<SpiffeId>,
+    },
+    /// The certificate comes from outside, so it cannot be renewed here.
+    #[error("the certificate was given from outside; replace its files to renew it")]
+    FromOutside,
+}
+
+impl OwnIdentity {
+    /// Uses a leaf issued elsewhere, until [`replace`](Self::replace) brings the next.
+    pub fn from_leaf(leaf: &Leaf) -> Result<Self, LeafError> {
+        Self::with_source(leaf, Source::Outside)
+    }
+
+    /// Has `authority` issue a leaf for `id` now, and again at each [`renew`](Self::renew). `dns_names` is empty for
+    /// tunnels; the certificate of a *terminate* route carries the route's names.
+    pub fn issued_by(
+        authority: Arc<Authority>,
+        id: &SpiffeId,
+        dns_names: Vec<DnsName>,
+        lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<Self, AuthorityError> {
+        let leaf = authority.issue(id, &dns_names, now, lifetime)?;
+        Ok(Self::with_source(
+            &leaf,
+            Source::Authority {
+                authority,
+                dns_names,
+                lifetime,
+            },
+        )?)
+    }
+
+    fn with_source(leaf: &Leaf, source: Source) -> Result<Self, LeafError> {
+        Ok(Self {
+            id: leaf.id().clone(),
+            source,
+            current: RwLock::new(current(leaf)?),
+        })
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub const fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// Last second of the leaf in use.
+    #[must_use]
+    pub fn not_after(&self) -> UnixTime {
+        self.current.read().not_after
+    }
+
+    /// How long from `now` until the leaf in use should be renewed: at half of its life, zero when that has passed.
+    #[must_use]
+    pub fn next_renewal(&self, now: UnixTime) -> Duration {
+        let current = self.current.read();
+        let (start, end) = (current.not_before.as_secs(), current.not_after.as_secs());
+        let half = start + end.saturating_sub(start) / 2;
+        Duration::from_secs(half.saturating_sub(now.as_secs()))
+    }
+
+    /// Has our authority issue the next leaf and uses it from now on.
+    pub fn renew(&self, now: UnixTime) -> Result<(), RenewalError> {
+        let Source::Authority {
+            authority,
+            dns_names,
+            lifetime,
+        } = &self.source
+        else {
+            return Err(RenewalError::FromOutside);
+        };
+        self.replace(&authority.issue(&self.id, dns_names, now, *lifetime)?)
+    }
+
+    /// Uses a leaf issued elsewhere from now on. It must be for the same identity.
+    pub fn replace(&self, leaf: &Leaf) -> Result<(), RenewalError> {
+        if *leaf.id() != self.id {
+            let (expected, found) = (Box::new(self.id.clone()), Box::new(leaf.id().clone()));
+            return Err(RenewalError::OtherIdentity { expected, found });
+        }
+        let next = current(leaf)?;
+        *self.current.write() = next;
+        Ok(())
+    }
+
+    /// The leaf in use, with its chain, as rustls wants it.
+    #[must_use]
+    pub fn certified(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.current.read().certified)
+    }
+}
+
+fn current(leaf: &Leaf) -> Result<Current, LeafError> {
+    let certified = CertifiedKey::from_der(
+        leaf.chain().to_vec(),
+        leaf.key().clone_key(),
+        tls::provider(),
+    )
+    .map_err(LeafError::Mismatch)?;
+    Ok(Current {
+        certified: Arc::new(certified),
+        not_before: leaf.not_before(),
+        not_after: leaf.not_after(),
+    })
+}
+
+impl ResolvesServerCert for OwnIdentity {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.certified())
+    }
+}
+
+impl ResolvesClientCert for OwnIdentity {
+    fn resolve(
+        &self,
+        _root_hints: &[&[u8]],
+        _schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(self.certified())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for OwnIdentity {
+    /// Leaves the key out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnIdentity")
+            .field("id", &self.id)
+            .field("not_after", &self.not_after().as_secs())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
