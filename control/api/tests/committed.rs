@@ -1,0 +1,114 @@
+//! What is committed although it could be generated is what would be generated.
+//!
+//! Builds therefore need neither a code generator nor a build script. After a change of a protocol file or of the
+//! codes, `CORINTH_WRITE_GENERATED=1 cargo test -p corinth-api --test committed` writes the files anew.
+
+use std::{
+    env,
+    fmt::{self, Write},
+    fs,
+    path::Path,
+};
+
+use corinth_model::Reason;
+
+/// Ends the part of docs/codes.md that is written by hand.
+const CODES_BEGIN: &str = "<!-- generated from here on -->\n";
+
+#[test]
+fn generated_code_matches_the_protocol_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["corinth/tunnel/v1/tunnel.proto"];
+    let descriptors =
+        protox::compile(files, [root.join("proto")]).expect("the protocol files are valid");
+    let modules = descriptors
+        .file
+        .into_iter()
+        .map(|file| {
+            (
+                prost_build::Module::from_protobuf_package_name(file.package()),
+                file,
+            )
+        })
+        .collect();
+    let generated = prost_build::Config::new()
+        .generate(modules)
+        .expect("the protocol files generate");
+
+    for (module, code) in generated {
+        let file = root.join("src/gen").join(module.to_file_name_or("corinth"));
+        check_or_write(&file, &fs::read_to_string(&file).unwrap_or_default(), &code);
+    }
+}
+
+#[test]
+fn documented_codes_are_those_of_the_model() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/codes.md");
+    let committed = fs::read_to_string(&file).expect("docs/codes.md is there");
+    let (by_hand, _) = committed
+        .split_once(CODES_BEGIN)
+        .expect("docs/codes.md has its marker");
+    let expected = format!(
+        "{by_hand}{CODES_BEGIN}{}",
+        codes().expect("a String takes all")
+    );
+    check_or_write(&file, &committed, &expected);
+}
+
+fn codes() -> Result<String, fmt::Error> {
+    let mut page = String::new();
+    let mut section = "";
+    for reason in Reason::all() {
+        let of_reason = match reason {
+            Reason::Completed => "Completed",
+            Reason::Refused(_) => "Refusals",
+            Reason::Failed(_) => "Failures",
+        };
+        if section != of_reason {
+            section = of_reason;
+            write!(page, "\n## {section}\n")?;
+        }
+        write!(page, "\n### {} `{}`\n\n", reason.code(), reason.name())?;
+        writeln!(page, "{}.\n", sentence(&shown(reason.summary())))?;
+        if let Some(culprit) = reason.culprit() {
+            writeln!(page, "Whose side: {culprit}.\n")?;
+        }
+        let hint = shown(reason.hint());
+        writeln!(page, "What to do: {hint}{}", stop_after(&hint))?;
+    }
+    Ok(page)
+}
+
+/// The text as Markdown shows it: `<port>` is not a tag.
+fn shown(text: &str) -> String {
+    text.replace('<', "\\<")
+}
+
+/// The text with a capital letter in front.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}
+
+fn stop_after(text: &str) -> &'static str {
+    if text.ends_with(['.', '?', '!']) {
+        ""
+    } else {
+        "."
+    }
+}
+
+fn check_or_write(file: &Path, committed: &str, expected: &str) {
+    if env::var_os("CORINTH_WRITE_GENERATED").is_some() {
+        fs::write(file, expected).expect("the source tree is writable");
+    } else {
+        assert!(
+            committed == expected,
+            "{} is out of date; run: CORINTH_WRITE_GENERATED=1 cargo test -p corinth-api --test committed",
+            file.display()
+        );
+    }
+}
