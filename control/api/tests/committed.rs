@@ -55,6 +55,7 @@ fn documented_codes_are_those_of_the_model() {
     check_or_write(&file, &committed, &expected);
 }
 
+/// One table for each kind of reason.
 fn codes() -> Result<String, fmt::Error> {
     let mut page = String::new();
     let mut section = "";
@@ -66,39 +67,26 @@ fn codes() -> Result<String, fmt::Error> {
         };
         if section != of_reason {
             section = of_reason;
-            write!(page, "\n## {section}\n")?;
+            write!(page, "\n## {section}\n\n")?;
+            page.push_str("| code | name | side | meaning | what to do |\n|---|---|---|---|---|\n");
         }
-        write!(page, "\n### {} `{}`\n\n", reason.code(), reason.name())?;
-        writeln!(page, "{}.\n", sentence(&shown(reason.summary())))?;
-        if let Some(culprit) = reason.culprit() {
-            writeln!(page, "Whose side: {culprit}.\n")?;
-        }
-        let hint = shown(reason.hint());
-        writeln!(page, "What to do: {hint}{}", stop_after(&hint))?;
+        let side = reason
+            .culprit()
+            .map_or_else(|| "–".to_owned(), |side| side.to_string());
+        let (meaning, hint) = (shown(reason.summary()), shown(reason.hint()));
+        writeln!(
+            page,
+            "| `{}` | `{}` | {side} | {meaning} | {hint} |",
+            reason.code(),
+            reason.name()
+        )?;
     }
     Ok(page)
 }
 
-/// The text as Markdown shows it: `<port>` is not a tag.
+/// The text as a cell of a Markdown table shows it: `<port>` is not a tag, `|` ends no cell.
 fn shown(text: &str) -> String {
-    text.replace('<', "\\<")
-}
-
-/// The text with a capital letter in front.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
-}
-
-fn stop_after(text: &str) -> &'static str {
-    if text.ends_with(['.', '?', '!']) {
-        ""
-    } else {
-        "."
-    }
+    text.replace('<', "\\<").replace('|', "\\|")
 }
 
 fn check_or_write(file: &Path, committed: &str, expected: &str) {
