@@ -84,38 +84,58 @@ impl fmt::Display for TableDiff {
 /// The route and what differs, on one line.
 impl fmt::Display for RouteChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{} {}",
+            self.after.name,
+            self.after.protocol,
+            self.details().join(", ")
+        )
+    }
+}
+
+impl RouteChange {
+    /// What differs, one entry each.
+    fn details(&self) -> Vec<String> {
         let Self { before, after } = self;
-        write!(f, "{}/{}", after.name, after.protocol)?;
+        let mut details = Vec::new();
         if before.import_port != after.import_port {
-            let (old, new) = (port(before), port(after));
-            write!(f, " import port: {old} -> {new}")?;
-        }
-        if before.sni_names != after.sni_names {
-            let (old, new) = (before.sni_names.len(), after.sni_names.len());
-            write!(f, " server names: {old} -> {new}")?;
+            details.push(format!("import port: {} -> {}", port(before), port(after)));
         }
         if before.tls != after.tls {
-            write!(f, " tls: {} -> {}", before.tls, after.tls)?;
+            details.push(format!("tls: {} -> {}", before.tls, after.tls));
         }
         if before.replay != after.replay {
-            write!(f, " replay: {:?} -> {:?}", before.replay, after.replay)?;
+            details.push(format!("replay: {} -> {}", before.replay, after.replay));
         }
+        let gained = after
+            .sni_names
+            .iter()
+            .filter(|name| !before.sni_names.contains(name));
+        details.extend(gained.map(|name| format!("+{name}")));
+        let lost = before
+            .sni_names
+            .iter()
+            .filter(|name| !after.sni_names.contains(name));
+        details.extend(lost.map(|name| format!("-{name}")));
         for new in &after.candidates {
             match before
                 .candidates
                 .iter()
                 .find(|old| old.target == new.target)
             {
-                None => write!(f, " +{}", new.target)?,
-                Some(old) => write_candidate(f, old, new)?,
+                None => details.push(format!("+{}", new.target)),
+                Some(old) => candidate_details(old, new, &mut details),
             }
         }
-        for old in &before.candidates {
-            if after.candidates.iter().all(|new| new.target != old.target) {
-                write!(f, " -{}", old.target)?;
-            }
+        let is_gone =
+            |old: &&Candidate| after.candidates.iter().all(|new| new.target != old.target);
+        let lost = before.candidates.iter().filter(is_gone);
+        details.extend(lost.map(|old| format!("-{}", old.target)));
+        if details.is_empty() {
+            details.push("order of candidates or server names".to_owned());
         }
-        Ok(())
+        details
     }
 }
 
@@ -125,20 +145,18 @@ fn port(route: &Route) -> String {
         .map_or_else(|| "none".to_owned(), |port| port.to_string())
 }
 
-fn write_candidate(f: &mut fmt::Formatter<'_>, old: &Candidate, new: &Candidate) -> fmt::Result {
+fn candidate_details(old: &Candidate, new: &Candidate, details: &mut Vec<String>) {
     let target = &new.target;
     if old.weight != new.weight {
-        write!(f, " {target} weight: {} -> {}", old.weight, new.weight)?;
+        details.push(format!("{target} weight: {} -> {}", old.weight, new.weight));
     }
     if old.priority != new.priority {
-        write!(
-            f,
-            " {target} priority: {} -> {}",
+        details.push(format!(
+            "{target} priority: {} -> {}",
             old.priority, new.priority
-        )?;
+        ));
     }
     if old.locality != new.locality {
-        write!(f, " {target} moved")?;
+        details.push(format!("{target} moved"));
     }
-    Ok(())
 }

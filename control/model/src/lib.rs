@@ -23,6 +23,11 @@ mod refusal;
 mod route;
 mod table;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
+
 pub use diff::{RouteChange, TableDiff, diff};
 pub use endpoint::{AddressSource, Endpoint, EndpointError, ReservedAddresses};
 pub use export::{Direct, DirectMatch, Export, ExportConflict, ExportKey, ExportTable, ExportView};

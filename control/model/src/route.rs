@@ -20,6 +20,15 @@ pub enum Replay {
     Idempotent,
 }
 
+impl fmt::Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Never => "never",
+            Self::Idempotent => "idempotent",
+        })
+    }
+}
+
 /// A service port as this cluster may call it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route {

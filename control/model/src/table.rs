@@ -244,14 +244,20 @@ impl RouteTable {
     }
 
     fn by_service(&self, service: &ScopedService) -> Result<Arc<Route>, Refusal> {
-        if let Some(port) = self.tls_ports.get(service) {
-            return port.one().cloned().ok_or(Refusal::AmbiguousName);
+        let exact = self.tls_ports.get(service);
+        match exact {
+            Some(Only::One(route)) => return Ok(Arc::clone(route)),
+            Some(Only::Several) => return Err(Refusal::AmbiguousName),
+            Some(Only::None) | None => {}
         }
+        // A pinned name without a TLS port of its own may still mean the one of any cluster.
         let any = ScopedService {
             scope: Scope::Any,
             service: service.service.clone(),
         };
-        let any = self.tls_ports.get(&any).ok_or(Refusal::UnknownRoute)?;
+        let Some(any) = self.tls_ports.get(&any) else {
+            return Err(exact.map_or(Refusal::UnknownRoute, |_| Refusal::AmbiguousName));
+        };
         let any = any.one().ok_or(Refusal::AmbiguousName)?;
         self.pinned(any, &service.scope)
             .ok_or(Refusal::UnknownRoute)
