@@ -76,7 +76,10 @@ pub enum AuthorityError {
         trust_domain: TrustDomain,
     },
     /// The root has expired, so a leaf under it would be worthless.
-    #[error("the authority's root certificate expired at {} (Unix seconds); it must be replaced and linked anew", .0.as_secs())]
+    #[error(
+        "the authority's root certificate expired at {} (Unix seconds); it must be replaced and linked anew",
+        .0.as_secs()
+    )]
     RootExpired(UnixTime),
     /// The certificate just made would be refused by peers.
     #[error(transparent)]
@@ -88,6 +91,9 @@ pub enum AuthorityError {
 
 impl Authority {
     /// Makes a new authority with a fresh key, valid from 10 minutes before `now` for [`ROOT_LIFETIME`].
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
     pub fn create(trust_domain: TrustDomain, now: UnixTime) -> Result<Self, AuthorityError> {
         Self::with_key(
             trust_domain,
@@ -98,6 +104,9 @@ impl Authority {
 
     /// Makes a new root certificate for a key that exists. Leaves under an earlier root of the same key and trust domain
     /// verify with the new one and the other way round: a path ends at subject and key, not at a certificate's bytes.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
     pub fn from_key_pem(
         trust_domain: TrustDomain,
         key_pem: &str,
@@ -107,6 +116,9 @@ impl Authority {
     }
 
     /// Takes an authority made earlier, or an imported one: one certificate and its PKCS#8 key, both in PEM form.
+    ///
+    /// # Errors
+    /// Which of the two texts is wrong, and how; or that they are of another trust domain.
     pub fn from_pem(
         trust_domain: TrustDomain,
         certificate_pem: &str,
@@ -221,6 +233,9 @@ impl Authority {
 
     /// Issues a leaf with a fresh P-256 key: `id` as its only URI name, `dns_names` beside it, valid from 10 minutes
     /// before `now` until `lifetime` after it, or until the root ends.
+    ///
+    /// # Errors
+    /// An identity outside the trust domain, or a root that has expired.
     pub fn issue(
         &self,
         id: &SpiffeId,
@@ -236,6 +251,9 @@ impl Authority {
 
     /// Issues a certificate for the public key of a signing request (PKCS#10), whose signature must be good. Nothing
     /// else in the request counts: who it is for is decided by whoever authenticated the request.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue), and a request that is malformed or badly signed.
     pub fn issue_for_request(
         &self,
         request: &CertificateSigningRequestDer<'_>,

@@ -101,6 +101,9 @@ pub enum BundleError {
 
 impl Bundle {
     /// Takes the roots of a trust domain. No roots at all is allowed and distrusts everything.
+    ///
+    /// # Errors
+    /// The first certificate that is no usable root, or too many of them.
     pub fn new(
         trust_domain: TrustDomain,
         roots: Vec<CertificateDer<'static>>,
@@ -122,6 +125,9 @@ impl Bundle {
     }
 
     /// Reads the roots from PEM text: one certificate or more, nothing else counts.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and text that is too large or holds no certificate.
     pub fn from_pem(
         trust_domain: TrustDomain,
         pem: &[u8],
@@ -209,6 +215,9 @@ impl BundleSet {
     }
 
     /// Puts a bundle in, or in the place of an older one. On error the set is as before.
+    ///
+    /// # Errors
+    /// An older sequence, or the same sequence with other roots.
     pub fn insert(&mut self, bundle: Bundle) -> Result<(), BundleError> {
         if let Some(held) = self.0.get(&bundle.trust_domain) {
             let trust_domain = bundle.trust_domain.clone();

@@ -40,6 +40,9 @@ pub enum LeafError {
 
 impl Leaf {
     /// Takes a chain (leaf first) and its key, after checking that the leaf has the form a peer demands.
+    ///
+    /// # Errors
+    /// What a peer would object to, told before a peer does.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -55,6 +58,9 @@ impl Leaf {
     }
 
     /// Reads chain (leaf first) and key from PEM text.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and text without certificate or key.
     pub fn from_pem(chain_pem: &[u8], key_pem: &[u8]) -> Result<Self, LeafError> {
         let chain = CertificateDer::pem_slice_iter(chain_pem)
             .collect::<Result<Vec<_>, _>>()

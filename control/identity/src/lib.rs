@@ -28,7 +28,8 @@ pub use own::{OwnIdentity, RenewalError};
 pub use presented::{PeerIdentity, PeerLeaf, peer_gateway, peer_identity};
 pub use state::{ARCHIVE_MAX_BYTES, State, StateDir, StateError, create_private};
 pub use verify::{
-    CHAIN_MAX_CERTIFICATES, CallerVerifier, GatewayVerifier, Side, VerifyError, refusal_of,
+    CHAIN_MAX_CERTIFICATES, CallerVerifier, GatewayVerifier, Side, VerifyError, describe,
+    refusal_of,
 };
 
 #[cfg(test)]

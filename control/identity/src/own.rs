@@ -68,12 +68,18 @@ pub enum RenewalError {
 
 impl OwnIdentity {
     /// Uses a leaf issued elsewhere, until [`replace`](Self::replace) brings the next.
+    ///
+    /// # Errors
+    /// A key that is unusable or not that of the certificate.
     pub fn from_leaf(leaf: &Leaf) -> Result<Self, LeafError> {
         Self::with_source(leaf, Source::Outside)
     }
 
     /// Has `authority` issue a leaf for `id` now, and again at each [`renew`](Self::renew). `dns_names` is empty for
     /// tunnels; the certificate of a *terminate* route carries the route's names.
+    ///
+    /// # Errors
+    /// Why the authority did not issue.
     pub fn issued_by(
         authority: Arc<Authority>,
         id: &SpiffeId,
@@ -122,6 +128,9 @@ impl OwnIdentity {
     }
 
     /// Has our authority issue the next leaf and uses it from now on.
+    ///
+    /// # Errors
+    /// Why there is no new leaf; the old one stays in use.
     pub fn renew(&self, now: UnixTime) -> Result<(), RenewalError> {
         let Source::Authority {
             authority,
@@ -135,6 +144,9 @@ impl OwnIdentity {
     }
 
     /// Uses a leaf issued elsewhere from now on. It must be for the same identity.
+    ///
+    /// # Errors
+    /// A leaf of another identity or with an unfit key; the old one stays in use.
     pub fn replace(&self, leaf: &Leaf) -> Result<(), RenewalError> {
         if *leaf.id() != self.id {
             let (expected, found) = (Box::new(self.id.clone()), Box::new(leaf.id().clone()));

@@ -32,6 +32,9 @@ pub struct PeerIdentity {
 
 /// Reads the gateway out of the chain (leaf first) which rustls reports after a handshake. Only meaningful when one of
 /// this crate's verifiers has accepted that chain.
+///
+/// # Errors
+/// [`Failure::Untrusted`] for an empty or unreadable chain, [`Failure::WrongRole`] for anyone but a gateway.
 pub fn peer_gateway(certificates: &[CertificateDer<'_>]) -> Result<PeerLeaf, Failure> {
     let PeerIdentity { id, not_after } = peer_identity(certificates)?;
     let gateway = GatewayId::try_from(&id).map_err(|_| Failure::WrongRole)?;
@@ -39,6 +42,9 @@ pub fn peer_gateway(certificates: &[CertificateDer<'_>]) -> Result<PeerLeaf, Fai
 }
 
 /// As [`peer_gateway`], for peers of any role (callers of a *terminate* route).
+///
+/// # Errors
+/// [`Failure::Untrusted`] for an empty or unreadable chain.
 pub fn peer_identity(certificates: &[CertificateDer<'_>]) -> Result<PeerIdentity, Failure> {
     let leaf = certificates.first().ok_or(Failure::Untrusted)?;
     let facts = read_leaf(leaf).map_err(|error| error.failure())?;

@@ -136,6 +136,9 @@ struct Archive {
 
 impl StateDir {
     /// Opens the directory, or makes it (with its parents) with mode 0700.
+    ///
+    /// # Errors
+    /// A directory that cannot be made, is open to others, or is none.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
         let path = path.into();
         match fs::symlink_metadata(&path) {
@@ -164,6 +167,9 @@ impl StateDir {
     }
 
     /// Loads the authority of `trust_domain`, or creates it if there is none. Several processes may do so at once.
+    ///
+    /// # Errors
+    /// What is wrong with the directory and what to do about it.
     pub fn load_or_create(
         &self,
         trust_domain: &TrustDomain,
@@ -237,17 +243,26 @@ impl StateDir {
     }
 
     /// Reads a further file of the node; `None` if there is none.
+    ///
+    /// # Errors
+    /// A name that is not allowed, or a file that cannot be read or is open to others.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         self.take(foreign_name(name)?)
     }
 
     /// Replaces a further file of the node, all at once, with mode 0600.
+    ///
+    /// # Errors
+    /// A name that is not allowed, or a file that cannot be written; the old content is kept.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         self.put(foreign_name(name)?, content)
     }
 
     /// Writes a backup: the authority, its bundle, and those of the files `further` that exist. The output is secret;
     /// make its file with [`create_private`].
+    ///
+    /// # Errors
+    /// No authority yet, a file that cannot be read, or an output that fails.
     pub fn backup(&self, further: &[&str], output: &mut impl Write) -> Result<(), StateError> {
         let _lock = self.lock()?;
         let mut files = BTreeMap::new();
@@ -274,6 +289,9 @@ impl StateDir {
 
     /// Reads a backup into this directory, which must not hold an authority yet. Everything is checked before the first
     /// file is written.
+    ///
+    /// # Errors
+    /// An archive that is damaged or of another trust domain, or a directory that is in use.
     pub fn restore(&self, trust_domain: &TrustDomain, input: impl Read) -> Result<(), StateError> {
         let archive = read_archive(input)?;
         check_archive(&archive, trust_domain)?;
@@ -369,6 +387,9 @@ impl StateDir {
 }
 
 /// Makes a file that must not exist yet, with mode 0600 whatever the umask allows.
+///
+/// # Errors
+/// What the system said; also when the file exists.
 pub fn create_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create_new(true)

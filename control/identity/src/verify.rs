@@ -25,7 +25,7 @@ use crate::tls;
 
 mod error;
 
-pub use error::{VerifyError, refusal_of};
+pub use error::{VerifyError, describe, refusal_of};
 
 /// Longest chain accepted, leaf included and root left out. Longer ones only cost us time.
 pub const CHAIN_MAX_CERTIFICATES: usize = 4;
@@ -70,6 +70,9 @@ impl GatewayVerifier {
     }
 
     /// Runs every step for a chain presented by `side`, at `now`.
+    ///
+    /// # Errors
+    /// The first step that failed.
     pub fn verify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -136,6 +139,9 @@ impl CallerVerifier {
     }
 
     /// Runs every step for a chain presented by a client, at `now`.
+    ///
+    /// # Errors
+    /// The first step that failed.
     pub fn verify(
         &self,
         leaf: &CertificateDer<'_>,

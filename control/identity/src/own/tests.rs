@@ -1,1 +1,114 @@
-//! Tests.
+//! When a leaf is renewed, and what may take its place.
+
+use super::*;
+use crate::authority::LEAF_LIFETIME;
+use crate::testing::*;
+
+#[test]
+fn renewal_is_due_at_half_life() {
+    let own = issued();
+    let life = LEAF_LIFETIME.as_secs() + 600;
+    let half = NOW - 600 + life / 2;
+    assert_eq!(own.next_renewal(at(NOW)), Duration::from_secs(half - NOW));
+    assert_eq!(own.next_renewal(at(half - 1)), Duration::from_secs(1));
+    assert_eq!(own.next_renewal(at(half)), Duration::ZERO);
+    assert_eq!(own.next_renewal(at(half + 1_000_000)), Duration::ZERO);
+    assert_eq!(
+        own.next_renewal(at(0)),
+        Duration::from_secs(half),
+        "also when the clock was set back"
+    );
+}
+
+#[test]
+fn renewed_leaf_is_shown_at_once() {
+    let own = issued();
+    let before = own.certified();
+    own.renew(at(NOW + 3600)).unwrap();
+    assert_eq!(own.not_after(), at(NOW + 3600 + LEAF_LIFETIME.as_secs()));
+    assert_ne!(own.certified().cert, before.cert);
+}
+
+#[test]
+fn failed_renewal_keeps_the_leaf() {
+    let own = issued();
+    let before = own.certified();
+    let after_root = NOW + crate::ROOT_LIFETIME.as_secs() + 1;
+    assert!(matches!(
+        own.renew(at(after_root)),
+        Err(RenewalError::Authority(_))
+    ));
+    let other = Authority::create(domain(A), at(NOW)).unwrap();
+    let stranger = other
+        .issue(
+            &id("spiffe://a.test/corinth/gateway/1"),
+            &[],
+            at(NOW),
+            LEAF_LIFETIME,
+        )
+        .unwrap();
+    assert!(matches!(
+        own.replace(&stranger),
+        Err(RenewalError::OtherIdentity { .. })
+    ));
+    assert!(Arc::ptr_eq(&own.certified(), &before));
+}
+
+#[test]
+fn leaf_from_outside_is_replaced_from_outside() {
+    let forge = Forge::root(A);
+    let leaf = |slot: u32| {
+        let presented = forge.leaf(&gateway_uri(A), |p| {
+            set_validity(p, NOW, NOW + u64::from(slot))
+        });
+        Leaf::new(presented.chain, presented.key).unwrap()
+    };
+    let own = OwnIdentity::from_leaf(&leaf(100)).unwrap();
+    assert!(matches!(own.renew(at(NOW)), Err(RenewalError::FromOutside)));
+    own.replace(&leaf(200)).unwrap();
+    assert_eq!(own.not_after(), at(NOW + 200));
+}
+
+#[test]
+fn unfit_leaf_is_told_apart() {
+    let forge = Forge::root(A);
+    let [one, two] = [(); 2].map(|()| forge.leaf(&gateway_uri(A), |_| {}));
+    let mixed = Leaf::new(one.chain.clone(), two.key).unwrap();
+    assert!(matches!(
+        OwnIdentity::from_leaf(&mixed),
+        Err(LeafError::Mismatch(_))
+    ));
+    assert!(matches!(
+        Leaf::new(Vec::new(), one.key.clone_key()),
+        Err(LeafError::Empty)
+    ));
+    let nameless = forge.leaf(&gateway_uri(A), |p| p.subject_alt_names.clear());
+    assert!(matches!(
+        Leaf::new(nameless.chain, nameless.key),
+        Err(LeafError::Certificate(_))
+    ));
+
+    let (chain, key) = (
+        pem(&one.chain[0]),
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    );
+    let leaf = Leaf::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let error = OwnIdentity::from_leaf(&leaf).unwrap_err().to_string();
+    assert!(
+        error.starts_with("the private key does not fit the certificate"),
+        "{error}"
+    );
+    assert!(matches!(
+        Leaf::from_pem(chain.as_bytes(), chain.as_bytes()),
+        Err(LeafError::Key)
+    ));
+    assert!(matches!(
+        Leaf::from_pem(b"", key.as_bytes()),
+        Err(LeafError::Empty)
+    ));
+}
+
+fn issued() -> OwnIdentity {
+    let authority = Arc::new(Authority::create(domain(A), at(NOW)).unwrap());
+    OwnIdentity::issued_by(authority, &gateway(A), Vec::new(), LEAF_LIFETIME, at(NOW)).unwrap()
+}

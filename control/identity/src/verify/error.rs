@@ -163,6 +163,24 @@ pub fn refusal_of(error: &rustls::Error) -> Option<Failure> {
     }
 }
 
+/// A TLS error in words for our own log: what our verifier found, or what rustls says.
+#[must_use]
+pub fn describe(error: &rustls::Error) -> String {
+    if let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error
+        && let Some(refusal) = inner.downcast_ref::<VerifyError>()
+    {
+        return refusal.to_string();
+    }
+    if let rustls::Error::AlertReceived(alert) = error
+        && failure_of_alert(*alert).is_some()
+    {
+        return format!(
+            "the other side refused our certificate or protocol: {alert:?}; its log says why"
+        );
+    }
+    error.to_string()
+}
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "every other refusal of a certificate means the same to us"
