@@ -1,0 +1,181 @@
+//! Bytes of strangers against every parser.
+//!
+//! Each target is one function from bytes to nothing. It must return for any input, and it says what must hold for an
+//! accepted one: that it survives the way out and back in unchanged. A refusal must be printable: no control
+//! characters, nothing longer than a line of a log may be.
+//!
+//! The programs in `src/bin` drive one target each: with libFuzzer under `cargo fuzz`, and else with [`mutate`], which
+//! knows nothing of coverage but runs anywhere and always the same way.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use corinth_api::{HEADER_MAX_BYTES, StreamOpen, StreamReply};
+use corinth_model::{DnsName, RouteName, ServiceId, SniName, SpiffeId};
+
+pub mod mutate;
+
+/// A refusal longer than this fills logs with what a stranger wrote.
+const REFUSAL_MAX_BYTES: usize = 1024;
+
+/// Takes bytes, panics if they break a promise, says whether any parser accepted them.
+pub type Target = fn(&[u8]) -> bool;
+
+/// All targets, each with the name of its program and of its folder in `corpus`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("stream_open", stream_open),
+    ("route_name", route_name),
+    ("sni_name", sni_name),
+    ("spiffe_id", spiffe_id),
+];
+
+/// Makes the `main` of a target's program.
+#[macro_export]
+macro_rules! program {
+    ($target:path) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+            $target(bytes);
+        });
+
+        #[cfg(not(fuzzing))]
+        fn main() -> std::process::ExitCode {
+            $crate::mutate::main($target)
+        }
+    };
+}
+
+/// The first message on a stream and its answer, as a peer may send them.
+pub fn stream_open(bytes: &[u8]) -> bool {
+    let open = accepted(StreamOpen::decode(bytes)).map(|open| {
+        let mut again = Vec::new();
+        open.encode(&mut again);
+        assert!(
+            again.len() <= HEADER_MAX_BYTES,
+            "{open:?} takes {} bytes",
+            again.len()
+        );
+        assert_eq!(StreamOpen::decode(&again), Ok(open));
+    });
+    let reply = accepted(StreamReply::decode(bytes)).map(|reply| {
+        let mut again = Vec::new();
+        reply.encode(&mut again);
+        assert_eq!(StreamReply::decode(&again), Ok(reply));
+    });
+    open.or(reply).is_some()
+}
+
+/// Route names, and the service names inside them.
+pub fn route_name(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let service = accepted(ServiceId::parse(text));
+    if let Some(service) = service {
+        assert_eq!(ServiceId::parse(&service.to_string()), Ok(service));
+    }
+    let Some(name) = accepted(RouteName::parse(text)) else {
+        return false;
+    };
+    assert_eq!(RouteName::parse(&name.to_string()), Ok(name));
+    true
+}
+
+/// What a TLS client asked for.
+pub fn sni_name(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    if let Some(name) = accepted(DnsName::parse(text)) {
+        assert_eq!(DnsName::parse(&name.to_string()), Ok(name));
+    }
+    let Some(name) = accepted(SniName::parse(text)) else {
+        return false;
+    };
+    assert_eq!(SniName::parse(&name.to_string()), Ok(name));
+    true
+}
+
+/// The URI of a peer's certificate.
+pub fn spiffe_id(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let Some(id) = accepted(SpiffeId::parse(text)) else {
+        return false;
+    };
+    // There is one way to write an identity, and its role follows from it.
+    assert_eq!(id.to_string(), text);
+    assert_eq!(
+        SpiffeId::parse(text).map(|again| again.role()),
+        Ok(id.role())
+    );
+    true
+}
+
+/// What was accepted; a refusal is checked for what it would put into a log.
+fn accepted<T, E: Error + Debug>(result: Result<T, E>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(refusal) => {
+            assert_printable(&refusal);
+            None
+        }
+    }
+}
+
+fn assert_printable(refusal: &dyn Error) {
+    let mut cause = Some(refusal);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        assert!(
+            !text.chars().any(char::is_control),
+            "{text:?} holds a control character"
+        );
+        assert!(
+            text.len() <= REFUSAL_MAX_BYTES,
+            "a refusal of {} bytes",
+            text.len()
+        );
+        cause = error.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seed that is refused at the door tests nothing behind it. Other files of a corpus are inputs that failed once.
+    #[test]
+    fn corpora_pass_and_their_seeds_are_accepted() {
+        for (name, target) in TARGETS {
+            let folder = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+            let mut seeds = 0;
+            for (bytes, file) in mutate::inputs(folder.as_ref()) {
+                let accepted = target(&bytes);
+                if file.contains("/seed-") {
+                    assert!(accepted, "{file} is refused");
+                    seeds += 1;
+                }
+            }
+            assert!(seeds > 0, "{folder} has no seed");
+        }
+    }
+
+    #[test]
+    fn every_target_has_a_program() {
+        let folder = format!("{}/src/bin", env!("CARGO_MANIFEST_DIR"));
+        let mut programs: Vec<String> = mutate::inputs(folder.as_ref())
+            .into_iter()
+            .map(|(_, file)| {
+                file.trim_start_matches(&folder)
+                    .trim_matches('/')
+                    .replace(".rs", "")
+            })
+            .collect();
+        let mut targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+        programs.sort();
+        targets.sort();
+        assert_eq!(programs, targets);
+    }
+}

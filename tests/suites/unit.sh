@@ -1,0 +1,27 @@
+# Tests that live beside the code, and what people are told to run first.
+# shellcheck shell=bash disable=SC2154
+
+# suite unit: unit and property tests of every crate
+suite_unit() {
+    cargo_tests 600 unit --workspace --exclude corinth-tests
+    cargo_tests 300 lab -p corinth-tests --lib
+    fuzz_lock
+    local locked=()
+    cargo_tests 120 corpora --manifest-path tests/fuzz/Cargo.toml --target-dir "$target"
+}
+
+# suite demo: the demo of the README, to its end
+suite_demo() {
+    release_binaries && step 180 demo "$target/release/corinth" demo --ci
+}
+
+# suite bench: the absolute figures
+suite_bench() {
+    step 3600 bench cargo bench "${locked[@]}" --workspace --bench '*'
+    grep -vE '^ +(Compiling|Finished|Running)' "$out/bench.log"
+}
+
+# The programs as people build them, once per run.
+release_binaries() {
+    ${built:-false} || step 2400 build cargo build "${locked[@]}" --release --workspace --bins && built=true
+}
