@@ -1,1 +1,27 @@
-//! Carries: tunnels between gateways.
+//! Carries streams between gateways: authenticated tunnels behind one seam.
+//!
+//! A [`Transport`] dials an address of a peer and yields a [`Link`], the live side of the relation to
+//! one gateway of that peer. A [`Link`] opens [`Stream`]s; streams the peer opens are handed to a
+//! [`StreamSink`] on the task and worker that read them. Bytes move on lent buffers: the writer lends
+//! room that the transport seals in place, the reader lends what the transport opened in place.
+//!
+//! ```text
+//! session ── Link::open ──> Stream ── frames ── records ── TCP ──> peer ── StreamSink::accept ──> session
+//! ```
+//!
+//! What it never does: look at a route, decide who may come in, read configuration, or trust anything
+//! but the handshake for who the peer is.
+
+mod buffer;
+mod error;
+mod link;
+mod stream;
+
+pub mod memory;
+pub mod tls;
+
+pub use error::{DialError, OpenError, StreamError};
+pub use link::{
+    BoxFuture, DialTarget, Link, LinkState, LinkStats, StreamSink, Transport, TransportKind,
+};
+pub use stream::{Fill, ReadHalf, Stream, WriteHalf};

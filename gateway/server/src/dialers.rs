@@ -1,0 +1,200 @@
+//! Keeps links to every address of every peer: resolves, dials, dials again.
+//!
+//! A link that is dead is dialled again at once and then with growing gaps. Behind one address several
+//! gateways of the peer may stand: while fewer are linked than the peer announces, the address is dialled
+//! further, so that the load balancer in between hands out the others.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use corinth_model::{ClusterName, TrustDomain};
+use corinth_transport::{DialError, DialTarget, Link, LinkState, Transport};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{task::JoinHandle, time::sleep};
+use tracing::{info, warn};
+
+use crate::shared::Shared;
+
+/// The first gap between two dials; each further one is twice as long.
+const GAP_MIN: Duration = Duration::from_millis(100);
+/// The longest gap: a peer that returns is found within it.
+const GAP_MAX: Duration = Duration::from_secs(2);
+/// While gateways of the peer are missing, the address is dialled again this often.
+const FURTHER_GAP: Duration = Duration::from_millis(500);
+/// Further dials in a row that brought no new gateway before we wait longer.
+const FURTHER_MAX: u32 = 16;
+/// How long we wait then.
+const FURTHER_PAUSE: Duration = Duration::from_secs(30);
+
+/// A peer to be dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dialled {
+    pub(crate) trust_domain: TrustDomain,
+    /// `host:port`; names are resolved at each dial.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// The tasks that keep links.
+#[derive(Default)]
+pub(crate) struct Dialers {
+    tasks: BTreeMap<ClusterName, (Dialled, JoinHandle<()>)>,
+}
+
+impl Dialers {
+    /// Dials exactly these peers from now on; links of others are not touched here.
+    pub(crate) fn set(&mut self, shared: &Arc<Shared>, wanted: BTreeMap<ClusterName, Dialled>) {
+        self.tasks.retain(|cluster, (dialled, task)| {
+            let stays = wanted.get(cluster) == Some(dialled);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for (cluster, dialled) in wanted {
+            self.tasks.entry(cluster).or_insert_with_key(|cluster| {
+                let task = keep(Arc::clone(shared), cluster.clone(), dialled.clone());
+                (dialled, tokio::spawn(task))
+            });
+        }
+    }
+}
+
+impl Drop for Dialers {
+    fn drop(&mut self) {
+        for (_, task) in self.tasks.values() {
+            task.abort();
+        }
+    }
+}
+
+async fn keep(shared: Arc<Shared>, cluster: ClusterName, dialled: Dialled) {
+    let mut addresses: FuturesUnordered<_> = dialled
+        .addresses
+        .iter()
+        .map(|address| keep_address(&shared, &cluster, &dialled.trust_domain, address))
+        .collect();
+    while addresses.next().await.is_some() {}
+}
+
+/// Keeps a link to whatever stands behind one configured address. Never ends.
+async fn keep_address(
+    shared: &Arc<Shared>,
+    cluster: &ClusterName,
+    trust_domain: &TrustDomain,
+    address: &str,
+) {
+    let mut gap = GAP_MIN;
+    let mut told = None;
+    let mut held = FuturesUnordered::new();
+    let mut holding: BTreeSet<SocketAddr> = BTreeSet::new();
+    loop {
+        match tokio::net::lookup_host(address).await {
+            Ok(found) => {
+                for found in found {
+                    if holding.insert(found) {
+                        held.push(hold(shared, trust_domain, found));
+                    }
+                }
+            }
+            Err(error) => {
+                let words = format!("{address}: {error}; does the name exist in DNS?");
+                tell_once(&mut told, cluster, words);
+            }
+        }
+        if let Some(Held { address, error }) = held.next().await {
+            holding.remove(&address);
+            match error {
+                Some(error) => tell_once(&mut told, cluster, error.to_string()),
+                None => {
+                    (gap, told) = (GAP_MIN, None);
+                    info!(peer = %cluster, %address, "link lost; dialling again");
+                    continue;
+                }
+            }
+        }
+        // Spread, so that gateways that lost one peer together do not return together.
+        sleep(gap.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        gap = (gap * 2).min(GAP_MAX);
+    }
+}
+
+/// The same trouble is told once, not at every dial.
+fn tell_once(told: &mut Option<String>, cluster: &ClusterName, words: String) {
+    if told.as_ref() != Some(&words) {
+        warn!(peer = %cluster, reason = %words, "cannot link; dialling on");
+        *told = Some(words);
+    }
+}
+
+/// How holding a link at an address ended: by an error before it stood, or lost after.
+struct Held {
+    address: SocketAddr,
+    error: Option<DialError>,
+}
+
+/// Dials one address and stays until its link is dead.
+async fn hold(shared: &Arc<Shared>, trust_domain: &TrustDomain, address: SocketAddr) -> Held {
+    let target = DialTarget {
+        address,
+        trust_domain: trust_domain.clone(),
+    };
+    let link = match shared.transport.dial(&target).await {
+        Ok(link) => link,
+        Err(error) => {
+            return Held {
+                address,
+                error: Some(error),
+            };
+        }
+    };
+    let stats = link.stats();
+    info!(gateway = %link.peer(), %address, rtt = ?stats.rtt, "link established");
+    let mut state = link.state();
+    let lost = state.wait_for(|state| matches!(state, LinkState::Dead | LinkState::Closed));
+    tokio::select! {
+        _ = lost => {}
+        () = find_further(shared, &target, link.as_ref()) => {}
+    }
+    Held {
+        address,
+        error: None,
+    }
+}
+
+/// Dials on while the peer announces more gateways than are linked. Never ends.
+async fn find_further(shared: &Arc<Shared>, target: &DialTarget, link: &dyn Link) {
+    let mut in_vain = 0;
+    loop {
+        let linked = live(shared, &target.trust_domain);
+        if linked >= usize::from(link.stats().announced_slots) {
+            in_vain = 0;
+            sleep(FURTHER_GAP * 4).await;
+            continue;
+        }
+        // Its error tells nothing new: the link at this address stands.
+        let _ = shared.transport.dial(target).await;
+        in_vain = if live(shared, &target.trust_domain) > linked {
+            0
+        } else {
+            in_vain + 1
+        };
+        sleep(if in_vain < FURTHER_MAX {
+            FURTHER_GAP
+        } else {
+            FURTHER_PAUSE
+        })
+        .await;
+    }
+}
+
+fn live(shared: &Shared, trust_domain: &TrustDomain) -> usize {
+    let links = shared.transport.links_to(trust_domain);
+    let is_live = |link: &&Arc<dyn Link>| {
+        matches!(*link.state().borrow(), LinkState::Up | LinkState::Draining)
+    };
+    links.iter().filter(is_live).count()
+}

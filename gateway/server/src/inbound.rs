@@ -1,0 +1,213 @@
+//! The story of one stream that a peer opened: admit it, find an endpoint that accepts, relay, record.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use corinth_api::{StreamKind, StreamOpen, StreamReply};
+use corinth_core::{Admission, Opening, Outcome};
+use corinth_model::{ClusterName, Failure, Protocol, Reason, Refusal, RouteName, Tables, Target};
+use corinth_transport::{BoxFuture, Link, Stream, StreamSink};
+use parking_lot::Mutex;
+use tokio::{net::TcpStream, sync::watch};
+
+use crate::{
+    opening::{Rest, accepted_after},
+    record::{Intake, Record},
+    relay::{self, Carried, Side},
+    session::{connect, unlinked},
+    shared::{PermitGuard, Shared},
+};
+
+/// Takes the streams of peers once the gateway stands; it and the transport need each other.
+#[derive(Default)]
+pub(crate) struct Sink {
+    shared: Mutex<Weak<Shared>>,
+}
+
+impl Sink {
+    /// From now on streams are served.
+    pub(crate) fn connect(&self, shared: &Arc<Shared>) {
+        *self.shared.lock() = Arc::downgrade(shared);
+    }
+}
+
+impl StreamSink for Sink {
+    fn accept<'a>(
+        &'a self,
+        link: &'a Arc<dyn Link>,
+        header: StreamOpen,
+        stream: &'a mut Stream,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(shared) = self.shared.lock().upgrade() else {
+                return;
+            };
+            let _working = shared.drain.guard();
+            let source = SocketAddr::new(
+                header
+                    .claim
+                    .address
+                    .unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
+                0,
+            );
+            let mut record = Record::open(&shared.telemetry, Intake::Peer, source, Instant::now());
+            let carried = Carried::default();
+            let reason = serve(&shared, link, &header, stream, &mut record, &carried).await;
+            record.close(&carried, reason, Instant::now());
+        })
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    link: &Arc<dyn Link>,
+    header: &StreamOpen,
+    stream: &mut Stream,
+    record: &mut Record<'_>,
+    carried: &Carried,
+) -> Reason {
+    let mut tables = shared.tables.subscribe();
+    let cluster = tables
+        .borrow_and_update()
+        .cluster_of(&stream.peer().trust_domain)
+        .cloned();
+    record.peer = cluster.as_ref().map(|cluster| cluster.as_str().into());
+    let (route, protocol) = match &header.kind {
+        StreamKind::Service { route, protocol } => (route, *protocol),
+        // There is no control plane behind this gateway.
+        StreamKind::Peering => return refuse(stream, Refusal::UnknownRoute).await,
+    };
+    let opening = Opening {
+        route: route.clone(),
+        protocol,
+        hops: header.hops,
+    };
+    let admitted = shared
+        .core
+        .lock()
+        .admit(stream.peer(), &opening, Instant::now());
+    let admission = match admitted {
+        Ok(admission) => admission,
+        Err(refusal) => {
+            record.asked = Some(route.to_string().into());
+            return refuse(stream, refusal).await;
+        }
+    };
+    // Only a name that is ours becomes a label.
+    record.route = Some(admission.export.route_name());
+    let _permit = PermitGuard {
+        shared,
+        permit: admission.permit,
+    };
+    let mut endpoint = match find_endpoint(shared, route, protocol, &admission, record).await {
+        Ok(endpoint) => endpoint,
+        Err(failure) => return fail(stream, failure).await,
+    };
+    record.accepted(Instant::now());
+    if answer(stream, &StreamReply::Accepted).await.is_err() {
+        relay::abort(endpoint);
+        return Reason::Failed(Failure::TunnelCut);
+    }
+    let mut state = link.state();
+    let idle = shared.times().idle;
+    let relayed = tokio::select! {
+        relayed = relay::run(&mut endpoint, Side::Endpoint, Rest::default(), stream, idle, carried) => relayed,
+        () = withdrawn(&mut tables, cluster.as_ref(), route, protocol) => Err(Failure::Withdrawn),
+        () = unlinked(&mut state) => Err(Failure::Withdrawn),
+        () = shared.terminated() => Err(Failure::Terminated),
+    };
+    match relayed {
+        Ok(()) => Reason::Completed,
+        Err(failure) => {
+            stream.reset(failure);
+            relay::abort(endpoint);
+            Reason::Failed(failure)
+        }
+    }
+}
+
+/// Tries endpoints until a connect succeeds. Nothing was written to any before.
+pub(crate) async fn find_endpoint(
+    shared: &Shared,
+    route: &RouteName,
+    protocol: Protocol,
+    admission: &Admission,
+    record: &mut Record<'_>,
+) -> Result<TcpStream, Failure> {
+    let mut last = Failure::EndpointUnreachable;
+    for address in &admission.endpoints {
+        record.endpoint = Some(*address);
+        record.attempts = record.attempts.saturating_add(1);
+        let began = Instant::now();
+        let connected = connect(shared, *address).await;
+        let outcome = match &connected {
+            Ok(_) => accepted_after(began),
+            Err(failure) => Outcome::Failed(*failure),
+        };
+        let target = Target::Endpoint(*address);
+        shared
+            .core
+            .lock()
+            .report(route, protocol, &target, outcome, Instant::now());
+        match connected {
+            Ok(socket) => return Ok(socket),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
+}
+
+async fn refuse(stream: &mut Stream, refusal: Refusal) -> Reason {
+    turn_away(stream, &StreamReply::Refused(refusal)).await;
+    Reason::Refused(refusal)
+}
+
+async fn fail(stream: &mut Stream, failure: Failure) -> Reason {
+    turn_away(stream, &StreamReply::Failed(failure)).await;
+    Reason::Failed(failure)
+}
+
+/// Answers no and ends our direction; what the peer has sent meanwhile is let run out, so that the
+/// connection can carry the next stream.
+async fn turn_away(stream: &mut Stream, reply: &StreamReply) {
+    if answer(stream, reply).await.is_err() {
+        return;
+    }
+    let (mut from_peer, mut to_peer) = stream.split();
+    if to_peer.put_end().is_err() || to_peer.flush().await.is_err() {
+        return;
+    }
+    while let Ok(corinth_transport::Fill::Data) = from_peer.fill().await {
+        let taken = from_peer.lend(|chunks| Ok(chunks.iter().map(|chunk| chunk.len()).sum()));
+        if taken.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(
+    stream: &mut Stream,
+    reply: &StreamReply,
+) -> Result<(), corinth_transport::StreamError> {
+    let (_, mut to_peer) = stream.split();
+    to_peer.put_reply(reply)?;
+    to_peer.flush().await
+}
+
+/// Resolves when the peer may no longer reach what it was admitted to.
+async fn withdrawn(
+    tables: &mut watch::Receiver<Arc<Tables>>,
+    cluster: Option<&ClusterName>,
+    route: &RouteName,
+    protocol: Protocol,
+) {
+    let is_withdrawn = |tables: &Arc<Tables>| {
+        let view = cluster.and_then(|cluster| tables.exports.view(cluster));
+        view.and_then(|view| view.lookup(route, protocol)).is_none()
+    };
+    // An error means that the gateway itself is gone, which is the same.
+    let _ = tables.wait_for(is_withdrawn).await;
+}

@@ -1,0 +1,177 @@
+//! What goes on beside the connections: the core's timers, the links' states, the certificate's renewal.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use corinth_core::{Action, Event};
+use corinth_identity::OwnIdentity;
+use corinth_model::{ClusterName, GatewayId};
+use corinth_transport::{Link, LinkState};
+use rustls::time_provider::TimeProvider;
+use tokio::time::{sleep, sleep_until};
+use tracing::{info, warn};
+
+use crate::shared::Shared;
+
+/// A path that stays dead for this long ends the streams that are still on it.
+const DEAD_MAX: Duration = Duration::from_secs(15);
+/// A failed renewal is tried again after this long.
+const RENEWAL_RETRY: Duration = Duration::from_secs(30);
+
+/// Tells the core how the links are, and ends those whose path does not return.
+pub(crate) async fn observe_links(shared: Arc<Shared>) {
+    let mut changes = shared.transport.changes();
+    let mut dead_since: BTreeMap<GatewayId, Instant> = BTreeMap::new();
+    loop {
+        let now = Instant::now();
+        let links = shared.transport.links();
+        dead_since.retain(|gateway, _| links.iter().any(|link| link.peer() == gateway));
+        for link in &links {
+            if *link.state().borrow() == LinkState::Dead {
+                let since = *dead_since.entry(link.peer().clone()).or_insert(now);
+                if now.duration_since(since) >= DEAD_MAX {
+                    info!(gateway = %link.peer(), "the path stayed dead; its streams end");
+                    link.close();
+                }
+            } else {
+                dead_since.remove(link.peer());
+            }
+        }
+        tell_core(&shared, &links, now);
+        let next = dead_since.values().min().map(|since| *since + DEAD_MAX);
+        let due = async {
+            match next {
+                Some(at) => sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = due => {}
+        }
+    }
+}
+
+fn tell_core(shared: &Shared, links: &[Arc<dyn Link>], now: Instant) {
+    let tables = Arc::clone(&shared.tables.borrow());
+    for (cluster, peer) in &tables.peers {
+        let states: BTreeSet<_> = links
+            .iter()
+            .filter(|link| link.peer().trust_domain == peer.trust_domain)
+            .map(|link| rank(*link.state().borrow()))
+            .collect();
+        let state = match states.first() {
+            Some(0) => corinth_core::LinkState::Up,
+            Some(1) => corinth_core::LinkState::Draining,
+            Some(_) | None => corinth_core::LinkState::Down,
+        };
+        tell_one(shared, cluster, state, now);
+    }
+}
+
+fn tell_one(shared: &Shared, cluster: &ClusterName, state: corinth_core::LinkState, now: Instant) {
+    let mut core = shared.core.lock();
+    let is_news = core
+        .links()
+        .any(|(known, was)| known == cluster && was != state);
+    if is_news {
+        core.handle_link(cluster, state, now);
+        drop(core);
+        info!(peer = %cluster, ?state, "link state");
+        shared.core_moved.notify_one();
+    }
+}
+
+fn rank(state: LinkState) -> u8 {
+    match state {
+        LinkState::Up => 0,
+        LinkState::Draining => 1,
+        LinkState::Dead | LinkState::Closed => 2,
+    }
+}
+
+/// Runs the core's timers, carries out its actions and tells its events.
+pub(crate) async fn run_core(shared: Arc<Shared>) {
+    loop {
+        let timeout = {
+            let mut core = shared.core.lock();
+            core.handle_timeout(Instant::now());
+            core.poll_timeout()
+        };
+        carry_out(&shared);
+        let due = async {
+            match timeout {
+                Some((at, _)) => sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = shared.core_moved.notified() => {}
+        }
+    }
+}
+
+/// Links are dialled by configuration, and withdrawn streams end themselves when the tables change; what
+/// is left of the core's actions is to end the links of those who are no longer peers.
+pub(crate) fn carry_out(shared: &Shared) {
+    loop {
+        // The lock is held for each call only: closing a link takes other locks.
+        let action = shared.core.lock().poll_action();
+        match action {
+            Some(Action::Drain { trust_domain, .. }) => {
+                shared.transport.close_links_to(&trust_domain);
+            }
+            Some(Action::Dial { .. } | Action::Withdraw { .. }) => {}
+            None => break,
+        }
+    }
+    loop {
+        let event = shared.core.lock().poll_event();
+        match event {
+            Some(Event::Ejected {
+                route,
+                target,
+                strikes,
+                ..
+            }) => {
+                warn!(%route, %target, strikes, "candidate ejected");
+            }
+            Some(Event::OnProbation { route, target, .. }) => {
+                info!(%route, %target, "candidate on probation");
+            }
+            Some(Event::Returned { route, target, .. }) => {
+                info!(%route, %target, "candidate back in service");
+            }
+            Some(Event::TableApplied { revision, .. }) => info!(revision, "tables applied"),
+            Some(Event::LinkChanged { .. }) => {}
+            None => break,
+        }
+    }
+}
+
+/// Renews our certificate at half its life; the one in use stays until the new one is there.
+pub(crate) async fn renew(own: Arc<OwnIdentity>, clock: Arc<dyn TimeProvider>) {
+    /// The clock is looked at this often: it may be set while we wait.
+    const LOOK: Duration = Duration::from_secs(60);
+    loop {
+        let Some(now) = clock.current_time() else {
+            return;
+        };
+        let wait = own.next_renewal(now);
+        if !wait.is_zero() {
+            sleep(wait.min(LOOK)).await;
+            continue;
+        }
+        match own.renew(now) {
+            Ok(()) => info!(not_after = own.not_after().as_secs(), "certificate renewed"),
+            Err(error) => {
+                warn!(%error, "certificate not renewed; the one in use stays");
+                sleep(RENEWAL_RETRY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Listening sockets: one per address and worker, all of one address sharing its port.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
+};
+
+use corinth_model::PortNumber;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait to be accepted, at most; the kernel caps it further.
+const BACKLOG: i32 = 4_096;
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Door {
+    /// Gateways of peers and direct clients.
+    Tunnel,
+    /// Local clients of an imported service port.
+    Import(PortNumber),
+    /// Local clients that speak TLS.
+    Sni,
+    /// Local SOCKS5 clients.
+    Socks,
+    /// Local HTTP CONNECT clients.
+    Connect,
+}
+
+/// Where a gateway listens, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listening {
+    /// The address; with port 0 the kernel picks one.
+    pub address: SocketAddr,
+    /// What for.
+    pub door: Door,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "listening on {address}: {source}; is another process using the port, or the address not ours?"
+)]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// One socket for each of `count` workers, on the address that was asked for or picked.
+pub(crate) fn bind(
+    address: SocketAddr,
+    count: usize,
+) -> Result<(SocketAddr, Vec<TcpListener>), ListenError> {
+    let failed = |source| ListenError { address, source };
+    // Ports are shared among our workers only: a first socket that does not share finds out whether
+    // somebody else has the port.
+    let probe = socket(address, Sharing::No).map_err(failed)?;
+    let bound = probe
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| failed(io::ErrorKind::Other.into()))?;
+    drop(probe);
+    let listeners = (0..count)
+        .map(|_| {
+            let socket = socket(bound, Sharing::Yes)?;
+            socket.listen(BACKLOG)?;
+            Ok(TcpListener::from(socket))
+        })
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(failed)?;
+    Ok((bound, listeners))
+}
+
+impl From<io::Error> for ListenError {
+    fn from(source: io::Error) -> Self {
+        Self {
+            address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+            source,
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Sharing {
+    Yes,
+    No,
+}
+
+fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if sharing == Sharing::Yes {
+        socket.set_reuse_port(true)?;
+    }
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // The unspecified IPv6 address takes IPv4 as well.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

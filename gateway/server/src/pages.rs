@@ -1,0 +1,161 @@
+//! What a gateway shows of itself, as JSON: its configuration, routes and links.
+
+use corinth_core::Standing;
+use corinth_model::{ClusterName, Protocol, Route, Target};
+use serde::Serialize;
+
+use crate::Gateway;
+
+/// One route, with what is thought of each candidate.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteRow {
+    /// The route name.
+    pub name: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port on which it is accepted here.
+    pub import_port: Option<u16>,
+    /// Where it can be served, in the order of the table.
+    pub candidates: Vec<CandidateRow>,
+}
+
+/// One candidate of a route.
+#[derive(Debug, Serialize)]
+pub struct CandidateRow {
+    /// A local endpoint or a cluster.
+    pub target: String,
+    /// Smaller is tried first.
+    pub priority: u8,
+    /// Share within its tier.
+    pub weight: u32,
+    /// `serving`, `ejected` or `probation`.
+    pub standing: &'static str,
+    /// The state of the cluster's link; absent for endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<&'static str>,
+}
+
+/// One link to one gateway of a peer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkRow {
+    /// The peer; absent if the link belongs to nobody who is a peer now.
+    pub peer: Option<ClusterName>,
+    /// Its gateway, as it proved itself.
+    pub gateway: String,
+    /// What carries the streams.
+    pub transport: &'static str,
+    /// `up`, `draining`, `dead` or `closed`.
+    pub state: &'static str,
+    /// Smoothed round-trip time in seconds.
+    pub rtt_seconds: Option<f64>,
+    /// Tunnel connections held.
+    pub connections: u32,
+    /// Of those, ready for a stream.
+    pub idle: u32,
+    /// Streams open now, by either side.
+    pub streams: u32,
+    /// Streams we opened since the link began.
+    pub opened: u64,
+    /// Streams the peer opened since the link began.
+    pub accepted: u64,
+    /// Tunnel connections dialled since the link began.
+    pub dialled: u64,
+}
+
+/// Peers that are configured and have no link now, so that they are not missed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Links {
+    /// One row for each gateway of a peer.
+    pub links: Vec<LinkRow>,
+    /// Configured peers without any link.
+    pub unlinked: Vec<ClusterName>,
+    /// When our own certificate expires, Unix seconds.
+    pub certificate_not_after: u64,
+}
+
+impl Gateway {
+    /// Every route.
+    pub fn routes(&self) -> Vec<RouteRow> {
+        let core = self.shared().core.lock();
+        let rows = core.tables().routes.iter().map(|route| RouteRow {
+            name: route.name.to_string(),
+            protocol: route.protocol,
+            import_port: route.import_port.map(|port| port.get()),
+            candidates: candidates(&core, route),
+        });
+        rows.collect()
+    }
+
+    /// Every link.
+    pub fn links(&self) -> Links {
+        let shared = self.shared();
+        let tables = shared.tables.borrow().clone();
+        let links: Vec<LinkRow> = shared
+            .transport
+            .links()
+            .iter()
+            .map(|link| {
+                let stats = link.stats();
+                LinkRow {
+                    peer: tables.cluster_of(&link.peer().trust_domain).cloned(),
+                    gateway: link.peer().to_string(),
+                    transport: link.kind().as_str(),
+                    state: link.state().borrow().as_str(),
+                    rtt_seconds: stats.rtt.map(|rtt| rtt.as_secs_f64()),
+                    connections: stats.connections,
+                    idle: stats.idle,
+                    streams: stats.streams,
+                    opened: stats.opened,
+                    accepted: stats.accepted,
+                    dialled: stats.dialled,
+                }
+            })
+            .collect();
+        let is_linked =
+            |cluster: &ClusterName| links.iter().any(|link| link.peer.as_ref() == Some(cluster));
+        let unlinked = tables
+            .peers
+            .keys()
+            .filter(|cluster| !is_linked(cluster))
+            .cloned()
+            .collect();
+        Links {
+            links,
+            unlinked,
+            certificate_not_after: self.certificate_not_after(),
+        }
+    }
+}
+
+fn candidates(core: &corinth_core::Core, route: &Route) -> Vec<CandidateRow> {
+    let rows = route.candidates.iter().map(|candidate| CandidateRow {
+        target: candidate.target.to_string(),
+        priority: candidate.priority,
+        weight: candidate.weight,
+        standing: match core.standing(&route.name, route.protocol, &candidate.target) {
+            Standing::Serving { .. } => "serving",
+            Standing::Ejected { .. } => "ejected",
+            Standing::Probation { .. } => "probation",
+        },
+        link: match &candidate.target {
+            Target::Endpoint(_) => None,
+            Target::Cluster(cluster) => Some(link_state(core, cluster)),
+        },
+    });
+    rows.collect()
+}
+
+fn link_state(core: &corinth_core::Core, cluster: &ClusterName) -> &'static str {
+    match core
+        .links()
+        .find(|(known, _)| *known == cluster)
+        .map(|(_, state)| state)
+    {
+        Some(corinth_core::LinkState::Up) => "up",
+        Some(corinth_core::LinkState::Draining) => "draining",
+        Some(corinth_core::LinkState::Down) | None => "down",
+    }
+}

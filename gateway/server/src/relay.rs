@@ -1,0 +1,292 @@
+//! Copies bytes between an application's socket and a stream of a tunnel.
+//!
+//! Both directions run on one task. Bytes are read straight into the room the transport lends and written
+//! straight from what it opened; how much is asked for follows what comes. An end is passed on as an end,
+//! a reset as a reset, and nothing that was cut ever looks like an end.
+
+use std::{
+    io::{self, IoSliceMut},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use corinth_model::Failure;
+use corinth_transport::{Fill, ReadHalf, Stream, StreamError, WriteHalf};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::TcpStream,
+    task::coop::consume_budget,
+};
+
+use crate::opening::Rest;
+
+/// What one connection carried, seen from the application's socket.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    /// Read from the socket and sent on.
+    sent_bytes: AtomicU64,
+    /// Received and written to the socket.
+    received_bytes: AtomicU64,
+}
+
+impl Carried {
+    pub(crate) fn add_sent(&self, bytes: usize) {
+        self.sent_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn add_received(&self, bytes: usize) {
+        self.received_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Relaxed)
+    }
+
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Relaxed)
+    }
+
+    fn total(&self) -> u64 {
+        self.sent_bytes() + self.received_bytes()
+    }
+}
+
+/// Whose socket it is, for the failures it can cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client that connected to us.
+    Client,
+    /// The endpoint that we connected to.
+    Endpoint,
+}
+
+impl Side {
+    /// The failure of a socket of this side that was reset.
+    pub(crate) fn reset(self) -> Failure {
+        match self {
+            Self::Client => Failure::ClientReset,
+            Self::Endpoint => Failure::EndpointReset,
+        }
+    }
+}
+
+/// Relays until both directions have ended, or one fails. `rest` was read of the socket before.
+pub(crate) async fn run(
+    socket: &mut TcpStream,
+    side: Side,
+    rest: Rest<'_>,
+    stream: &mut Stream,
+    idle: Option<Duration>,
+    carried: &Carried,
+) -> Result<(), Failure> {
+    let (mut from_peer, mut to_peer) = stream.split();
+    let shared = &*socket;
+    let both = async {
+        tokio::try_join!(
+            send(shared, side, rest, &mut to_peer, carried),
+            receive(shared, side, &mut from_peer, carried),
+        )
+    };
+    tokio::select! {
+        ended = both => ended.map(|_| ()),
+        failure = socket_error(shared, side) => Err(failure),
+        () = idleness(idle, carried) => Err(Failure::IdleTimeout),
+    }
+}
+
+/// From the socket to the peer, until the socket's end.
+async fn send(
+    socket: &TcpStream,
+    side: Side,
+    rest: Rest<'_>,
+    to_peer: &mut WriteHalf<'_>,
+    carried: &Carried,
+) -> Result<(), Failure> {
+    let mut appetite = Appetite::default();
+    // What the opening queued goes out before anything is added.
+    to_peer.flush().await.map_err(failure_of)?;
+    let mut unsent = rest.bytes;
+    while !unsent.is_empty() {
+        let sent = to_peer
+            .lend(unsent.len(), |room| copy(unsent, room))
+            .map_err(|_| side.reset())?;
+        unsent = &unsent[sent..];
+        to_peer.flush().await.map_err(failure_of)?;
+    }
+    if rest.ended {
+        return end(to_peer, rest.end_is_queued).await;
+    }
+    loop {
+        let read = to_peer.lend(appetite.bytes(), |room| socket.try_read_vectored(room));
+        match read {
+            Ok(0) => return end(to_peer, false).await,
+            Ok(bytes) => {
+                carried.add_sent(bytes);
+                appetite.got(bytes);
+                to_peer.flush().await.map_err(failure_of)?;
+                consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.readable().await.map_err(|_| side.reset())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(side.reset()),
+        }
+    }
+}
+
+async fn end(to_peer: &mut WriteHalf<'_>, is_queued: bool) -> Result<(), Failure> {
+    if !is_queued {
+        to_peer.put_end().map_err(failure_of)?;
+    }
+    to_peer.flush().await.map_err(failure_of)
+}
+
+/// Copies as much of `bytes` as the room takes.
+pub(crate) fn copy(bytes: &[u8], room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let mut left = bytes;
+    for slice in room {
+        let take = slice.len().min(left.len());
+        slice[..take].copy_from_slice(&left[..take]);
+        left = &left[take..];
+    }
+    Ok(bytes.len() - left.len())
+}
+
+/// From the peer to the socket, until the peer's end.
+async fn receive(
+    socket: &TcpStream,
+    side: Side,
+    from_peer: &mut ReadHalf<'_>,
+    carried: &Carried,
+) -> Result<(), Failure> {
+    loop {
+        match from_peer.fill().await.map_err(failure_of)? {
+            Fill::End => {
+                // An error here is the socket's own end, which the other direction reports.
+                let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Write);
+                return Ok(());
+            }
+            Fill::Data => match from_peer.lend(|chunks| socket.try_write_vectored(chunks)) {
+                Ok(bytes) => {
+                    carried.add_received(bytes);
+                    consume_budget().await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.writable().await.map_err(|_| side.reset())?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(side.reset()),
+            },
+        }
+    }
+}
+
+/// Resolves when the socket was reset, also while neither direction reads or writes it.
+async fn socket_error(socket: &TcpStream, side: Side) -> Failure {
+    loop {
+        match socket.ready(Interest::ERROR).await {
+            Ok(ready) if !ready.is_error() => consume_budget().await,
+            Ok(_) | Err(_) => return side.reset(),
+        }
+    }
+}
+
+/// Resolves when nothing has moved for `idle`, noticed within a quarter of it.
+pub(crate) async fn idleness(idle: Option<Duration>, carried: &Carried) {
+    const LOOKS: u32 = 4;
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
+    let (mut last, mut quiet_looks) = (carried.total(), 0);
+    while quiet_looks < LOOKS {
+        tokio::time::sleep(idle / LOOKS).await;
+        let total = carried.total();
+        quiet_looks = if total == last { quiet_looks + 1 } else { 0 };
+        last = total;
+    }
+}
+
+/// The failure a stream ended with.
+pub(crate) fn failure_of(error: StreamError) -> Failure {
+    error.failure()
+}
+
+/// Makes the kernel answer with RST when the socket is dropped: a cut stream must not look ended.
+pub(crate) fn abort(socket: TcpStream) {
+    // It fails only on a socket that is gone already.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+    drop(socket);
+}
+
+/// Ends a socket in good order, after its last bytes.
+pub(crate) async fn finish(mut socket: TcpStream) {
+    let _ = socket.shutdown().await;
+}
+
+/// How much to ask for at once: little while the application talks, much while it streams.
+#[derive(Debug, Default)]
+struct Appetite {
+    large_reads: u8,
+}
+
+impl Appetite {
+    const SMALL_BYTES: usize = 3 << 10;
+    const MEDIUM_BYTES: usize = 16 << 10;
+    const LARGE_BYTES: usize = 256 << 10;
+
+    fn bytes(&self) -> usize {
+        match self.large_reads {
+            0 => Self::SMALL_BYTES,
+            1..=3 => Self::MEDIUM_BYTES,
+            _ => Self::LARGE_BYTES,
+        }
+    }
+
+    /// A read that filled what was asked for makes the next one larger; one that left most of it free
+    /// makes it smaller.
+    fn got(&mut self, bytes: usize) {
+        let asked = self.bytes();
+        if bytes >= asked {
+            self.large_reads = self.large_reads.saturating_add(1).min(8);
+        } else if bytes < asked / 4 {
+            self.large_reads = self.large_reads.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appetite_grows_with_full_reads_and_falls_with_small_ones() {
+        let mut appetite = Appetite::default();
+        assert_eq!(appetite.bytes(), Appetite::SMALL_BYTES);
+        for _ in 0..8 {
+            appetite.got(appetite.bytes());
+        }
+        assert_eq!(appetite.bytes(), Appetite::LARGE_BYTES);
+        for _ in 0..8 {
+            appetite.got(100);
+        }
+        assert_eq!(appetite.bytes(), Appetite::SMALL_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idleness_waits_while_bytes_move() {
+        let carried = Carried::default();
+        let idle = idleness(Some(Duration::from_secs(4)), &carried);
+        tokio::pin!(idle);
+        for _ in 0..20 {
+            tokio::select! {
+                () = &mut idle => panic!("idle although bytes moved"),
+                () = tokio::time::sleep(Duration::from_secs(3)) => carried.add_sent(1),
+            }
+        }
+        let begin = tokio::time::Instant::now();
+        idle.await;
+        assert!(begin.elapsed() <= Duration::from_secs(5));
+    }
+}

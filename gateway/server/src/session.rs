@@ -1,0 +1,269 @@
+//! The story of one connection of a local client: ask the core, walk the plan, relay, record.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use corinth_api::{SourceClaim, StreamKind, StreamOpen};
+use corinth_core::{Outcome, Plan, Request};
+use corinth_model::{ClusterName, Failure, Reason, Refusal, Target};
+use corinth_transport::{Link, LinkState, Stream};
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{
+    greeting::Greeting,
+    opening::{Missed, Opening, Said, accepted_after},
+    record::{Intake, Record},
+    relay::{self, Carried, Side},
+    shared::Shared,
+    splice,
+};
+
+/// A local client that has said which service it wants.
+pub(crate) struct Client {
+    pub(crate) socket: TcpStream,
+    pub(crate) source: SocketAddr,
+    pub(crate) intake: Intake,
+    pub(crate) request: Request,
+    /// How it is told that its service accepted, or why not.
+    pub(crate) greeting: Greeting,
+    /// What it said beyond its request.
+    pub(crate) said: Said,
+    pub(crate) began: Instant,
+}
+
+/// What the walk found.
+enum Found {
+    Endpoint(TcpStream),
+    Peer { link: Arc<dyn Link>, stream: Stream },
+}
+
+/// Serves a client to its end.
+pub(crate) async fn run(shared: &Arc<Shared>, client: Client) {
+    let _working = shared.drain.guard();
+    let mut record = Record::open(
+        &shared.telemetry,
+        client.intake,
+        client.source,
+        client.began,
+    );
+    let carried = Carried::default();
+    let reason = serve(shared, client, &mut record, &carried).await;
+    record.close(&carried, reason, Instant::now());
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    mut client: Client,
+    record: &mut Record<'_>,
+    carried: &Carried,
+) -> Reason {
+    let planned = shared.core.lock().route(&client.request, Instant::now());
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(refusal) => return refuse(client, Reason::Refused(refusal)).await,
+    };
+    record.route = Some(plan.route.name.clone());
+    let found = tokio::select! {
+        found = walk(shared, &mut client, &plan, record) => found,
+        () = shared.terminated() => Err(Reason::Failed(Failure::Terminated)),
+    };
+    match found {
+        Ok(found) => {
+            record.accepted(Instant::now());
+            if client.greeting.accept(&client.socket).await.is_err() {
+                return Reason::Failed(Failure::ClientGone);
+            }
+            match found {
+                Found::Endpoint(endpoint) => splice_to(shared, client, endpoint, carried).await,
+                Found::Peer { link, stream } => {
+                    carried.add_sent(client.said.bytes.len());
+                    relay_to(shared, client, &link, stream, carried).await
+                }
+            }
+        }
+        Err(reason) => refuse(client, reason).await,
+    }
+}
+
+/// Tells the client no, in its own words where its protocol has some, else by RST: never a clean end.
+async fn refuse(client: Client, reason: Reason) -> Reason {
+    let Client {
+        socket, greeting, ..
+    } = client;
+    if greeting.refuse(&socket, reason).await {
+        relay::finish(socket).await;
+    } else {
+        relay::abort(socket);
+    }
+    reason
+}
+
+/// Tries the candidates of the plan in order.
+async fn walk(
+    shared: &Arc<Shared>,
+    client: &mut Client,
+    plan: &Plan,
+    record: &mut Record<'_>,
+) -> Result<Found, Reason> {
+    let mut last = Reason::Refused(Refusal::NoEndpoint);
+    for (number, attempt) in plan.attempts.iter().enumerate() {
+        record.attempts = record.attempts.saturating_add(1);
+        let began = Instant::now();
+        let tried = match &attempt.target {
+            Target::Endpoint(address) => {
+                record.endpoint = Some(*address);
+                record.peer = None;
+                connect(shared, *address)
+                    .await
+                    .map(Found::Endpoint)
+                    .map_err(|failure| Missed::Next(Outcome::Failed(failure)))
+            }
+            Target::Cluster(cluster) => {
+                record.endpoint = None;
+                record.peer = Some(cluster.as_str().into());
+                open(shared, client, plan, cluster, number).await
+            }
+        };
+        let outcome = match &tried {
+            Ok(_) => accepted_after(began),
+            Err(Missed::Next(outcome)) => *outcome,
+            Err(Missed::Lost(failure)) => Outcome::Failed(*failure),
+            Err(Missed::Client(failure)) => return Err(Reason::Failed(*failure)),
+        };
+        let route = &plan.route;
+        shared.core.lock().report(
+            &route.name,
+            route.protocol,
+            &attempt.target,
+            outcome,
+            Instant::now(),
+        );
+        match tried {
+            Ok(found) => return Ok(found),
+            Err(Missed::Lost(failure) | Missed::Client(failure)) => {
+                return Err(Reason::Failed(failure));
+            }
+            Err(Missed::Next(outcome)) => last = reason_of(outcome),
+        }
+    }
+    Err(last)
+}
+
+fn reason_of(outcome: Outcome) -> Reason {
+    match outcome {
+        Outcome::Accepted { .. } => Reason::Completed,
+        Outcome::Refused(refusal) => Reason::Refused(refusal),
+        Outcome::Failed(failure) => Reason::Failed(failure),
+    }
+}
+
+/// Connects to an endpoint.
+pub(crate) async fn connect(shared: &Shared, address: SocketAddr) -> Result<TcpStream, Failure> {
+    let connected = timeout(shared.times().connect, TcpStream::connect(address)).await;
+    let socket = match connected {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            return Err(Failure::EndpointRefused);
+        }
+        Ok(Err(_)) => return Err(Failure::EndpointUnreachable),
+        Err(_) => return Err(Failure::EndpointTimeout),
+    };
+    socket
+        .set_nodelay(true)
+        .map_err(|_| Failure::EndpointUnreachable)?;
+    Ok(socket)
+}
+
+/// Opens a stream to a cluster, at its best gateway, then at its others.
+async fn open(
+    shared: &Arc<Shared>,
+    client: &mut Client,
+    plan: &Plan,
+    cluster: &ClusterName,
+    number: usize,
+) -> Result<Found, Missed> {
+    let mut header = StreamOpen::new(StreamKind::Service {
+        route: plan.route.name.clone(),
+        protocol: plan.route.protocol,
+    });
+    header.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+    header.claim = SourceClaim {
+        cluster: Some(shared.own.clone()),
+        address: Some(client.source.ip()),
+        ..SourceClaim::default()
+    };
+    let mut missed = Missed::Next(Outcome::Failed(Failure::PeerUnreachable));
+    for link in shared.links_to(cluster) {
+        let mut opening = Opening {
+            client: client.greeting.is_silent().then_some(&client.socket),
+            said: &mut client.said,
+            replay: plan.route.replay,
+            deadline: shared.times().open,
+        };
+        match opening.run(&link, &header).await {
+            Ok(stream) => return Ok(Found::Peer { link, stream }),
+            // What another gateway of the same cluster would answer as well.
+            Err(refused @ Missed::Next(Outcome::Refused(refusal)))
+                if refusal != Refusal::Draining && refusal != Refusal::Overloaded =>
+            {
+                return Err(refused);
+            }
+            Err(next @ Missed::Next(_)) => missed = next,
+            Err(last @ (Missed::Lost(_) | Missed::Client(_))) => return Err(last),
+        }
+    }
+    Err(missed)
+}
+
+async fn splice_to(
+    shared: &Shared,
+    client: Client,
+    endpoint: TcpStream,
+    carried: &Carried,
+) -> Reason {
+    let Client { socket, said, .. } = client;
+    let relayed = tokio::select! {
+        relayed = splice::run_after(&said, &socket, &endpoint, shared.times().idle, carried) => relayed,
+        () = shared.terminated() => Err(Failure::Terminated),
+    };
+    match relayed {
+        Ok(()) => Reason::Completed,
+        Err(failure) => {
+            relay::abort(socket);
+            relay::abort(endpoint);
+            Reason::Failed(failure)
+        }
+    }
+}
+
+async fn relay_to(
+    shared: &Shared,
+    client: Client,
+    link: &Arc<dyn Link>,
+    mut stream: Stream,
+    carried: &Carried,
+) -> Reason {
+    let Client {
+        mut socket, said, ..
+    } = client;
+    let mut state = link.state();
+    let idle = shared.times().idle;
+    let relayed = tokio::select! {
+        relayed = relay::run(&mut socket, Side::Client, said.rest(), &mut stream, idle, carried) => relayed,
+        () = unlinked(&mut state) => Err(Failure::Withdrawn),
+        () = shared.terminated() => Err(Failure::Terminated),
+    };
+    match relayed {
+        Ok(()) => Reason::Completed,
+        Err(failure) => {
+            stream.reset(failure);
+            relay::abort(socket);
+            Reason::Failed(failure)
+        }
+    }
+}
+
+/// Resolves when the link is closed for good.
+pub(crate) async fn unlinked(state: &mut tokio::sync::watch::Receiver<LinkState>) {
+    // An error means that the link itself is gone, which is the same.
+    let _ = state.wait_for(|state| *state == LinkState::Closed).await;
+}

@@ -1,0 +1,124 @@
+//! What every connection of a gateway has at hand.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use corinth_core::{Core, PermitId};
+use corinth_daemon::drain::{Drain, Phase};
+use corinth_model::{ClusterName, Tables};
+use corinth_transport::{Link, LinkState, tls::TlsTransport};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+use crate::{limits::HalfOpen, record::Telemetry, terminate::Terminators};
+
+/// What every connection of a gateway has at hand.
+pub(crate) struct Shared {
+    pub(crate) own: ClusterName,
+    /// Decides. Locked for one call at a time, never over an await.
+    pub(crate) core: Mutex<Core>,
+    /// The tables in use, for those who must notice when something is withdrawn.
+    pub(crate) tables: watch::Sender<Arc<Tables>>,
+    pub(crate) transport: TlsTransport,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) half_open: Arc<HalfOpen>,
+    pub(crate) terminators: Terminators,
+    pub(crate) drain: Drain,
+    /// The core may have something to say: actions, events, a nearer timer.
+    pub(crate) core_moved: Notify,
+    times: RwLock<Times>,
+}
+
+/// Time limits of a connection's phases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Until a client has said what it wants: ClientHello, SOCKS or CONNECT request.
+    pub(crate) request: Duration,
+    /// TCP connect to an endpoint.
+    pub(crate) connect: Duration,
+    /// From an OPEN to its answer.
+    pub(crate) open: Duration,
+    /// Without a byte in either direction; `None` for no limit.
+    pub(crate) idle: Option<Duration>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        core: Core,
+        tables: Arc<Tables>,
+        transport: TlsTransport,
+        telemetry: Telemetry,
+        half_open: Arc<HalfOpen>,
+        terminators: Terminators,
+        drain: Drain,
+        times: Times,
+    ) -> Self {
+        Self {
+            own: tables.own.clone(),
+            core: Mutex::new(core),
+            tables: watch::Sender::new(tables),
+            transport,
+            telemetry,
+            half_open,
+            terminators,
+            drain,
+            core_moved: Notify::new(),
+            times: RwLock::new(times),
+        }
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        *self.times.read()
+    }
+
+    pub(crate) fn set_times(&self, times: Times) {
+        *self.times.write() = times;
+    }
+
+    /// The links to the gateways of a cluster, the best first: up before draining, then the least busy.
+    pub(crate) fn links_to(&self, cluster: &ClusterName) -> Vec<Arc<dyn Link>> {
+        let Some(trust_domain) = self
+            .tables
+            .borrow()
+            .peers
+            .get(cluster)
+            .map(|peer| peer.trust_domain.clone())
+        else {
+            return Vec::new();
+        };
+        let mut links: Vec<_> = self
+            .transport
+            .links_to(&trust_domain)
+            .into_iter()
+            .filter_map(|link| {
+                let rank = match *link.state().borrow() {
+                    LinkState::Up => 0,
+                    LinkState::Draining => 1,
+                    LinkState::Dead | LinkState::Closed => return None,
+                };
+                Some(((rank, link.stats().streams), link))
+            })
+            .collect();
+        links.sort_by_key(|(order, _)| *order);
+        links.into_iter().map(|(_, link)| link).collect()
+    }
+
+    /// Resolves when the second signal or the drain limit ends what is left.
+    pub(crate) async fn terminated(&self) {
+        self.drain.reached(Phase::Terminating).await;
+    }
+}
+
+/// Gives an admission's permit back when the stream has ended, however it ends.
+pub(crate) struct PermitGuard<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) permit: PermitId,
+}
+
+impl Drop for PermitGuard<'_> {
+    fn drop(&mut self) {
+        self.shared.core.lock().release(self.permit, Instant::now());
+    }
+}

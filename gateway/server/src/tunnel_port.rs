@@ -1,0 +1,240 @@
+//! The tunnel port: who comes from other clusters, told apart by the ClientHello.
+//!
+//! A server name that an ExportPolicy opened to direct clients goes to its endpoints, ending TLS here or
+//! passing it through; else the protocol name decides, and whatever speaks neither is closed.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use corinth_core::DirectClient;
+use corinth_model::{Direct, Failure, Reason, Refusal, SniName};
+use corinth_transport::tls;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tracing::debug;
+
+use crate::{
+    inbound::find_endpoint,
+    intake::{self, Hello},
+    limits::Place,
+    opening::Said,
+    record::{Intake, Record},
+    relay::{self, Carried},
+    shared::{PermitGuard, Shared},
+    splice,
+};
+
+/// Serves one connection that arrived at the tunnel port.
+pub(crate) async fn serve(shared: &Arc<Shared>, mut socket: TcpStream, source: SocketAddr) {
+    let began = Instant::now();
+    let Some(place) = shared.half_open.enter(source.ip(), began) else {
+        let reason = Reason::Failed(Failure::TooManyConnections);
+        return intake::turn_away(shared, socket, source, Intake::Tunnel, reason, began);
+    };
+    let hello = match timeout(shared.times().request, intake::read_hello(&mut socket)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(refused)) => {
+            let _ = socket.write_all(&refused.alert).await;
+            let reason = Reason::Failed(refused.failure);
+            return intake::turn_away(shared, socket, source, Intake::Tunnel, reason, began);
+        }
+        Err(_) => {
+            let reason = Reason::Failed(Failure::TlsTimeout);
+            return intake::turn_away(shared, socket, source, Intake::Tunnel, reason, began);
+        }
+    };
+    if let Some((sni, way)) = direct(shared, &hello) {
+        return serve_direct(shared, socket, source, hello, &sni, way, place, began).await;
+    }
+    if hello.alpn.iter().any(|name| name == tls::ALPN) {
+        return serve_tunnel(shared, socket, source, hello.bytes, place, began).await;
+    }
+    let reason = match hello.sni() {
+        Err(Reason::Failed(Failure::NoSni)) if hello.alpn.is_empty() => {
+            Reason::Failed(Failure::NoSni)
+        }
+        _ => Reason::Failed(Failure::AlpnRefused),
+    };
+    intake::turn_away(shared, socket, source, Intake::Tunnel, reason, began);
+}
+
+/// A route opened to direct clients, if the ClientHello names one.
+fn direct(shared: &Shared, hello: &Hello) -> Option<(SniName, Direct)> {
+    let sni = hello.sni().ok()?;
+    let tables = Arc::clone(&shared.tables.borrow());
+    let way = tables.exports.direct(&sni)?.direct.clone();
+    Some((sni, way))
+}
+
+async fn serve_tunnel(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    source: SocketAddr,
+    received: Vec<u8>,
+    place: Place,
+    began: Instant,
+) {
+    let accepted = match shared.transport.accept(socket, received).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            debug!(%source, %error, "tunnel handshake refused");
+            let record = Record::open(&shared.telemetry, Intake::Tunnel, source, began);
+            record.close(
+                &Carried::default(),
+                Reason::Failed(error.failure()),
+                Instant::now(),
+            );
+            return;
+        }
+    };
+    drop(place);
+    shared.half_open.verified(source.ip(), Instant::now());
+    let peer = accepted.peer().clone();
+    if let Err(error) = shared.transport.serve(accepted).await {
+        debug!(%peer, %error, "tunnel connection ended");
+    }
+}
+
+async fn serve_direct(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    source: SocketAddr,
+    hello: Hello,
+    sni: &SniName,
+    way: Direct,
+    place: Place,
+    began: Instant,
+) {
+    let _working = shared.drain.guard();
+    let mut record = Record::open(&shared.telemetry, Intake::Direct, source, began);
+    let carried = Carried::default();
+    let reason = match way {
+        Direct::Passthrough { .. } => {
+            let client = DirectClient::Anonymous(source.ip());
+            let said = Said::of(hello.bytes);
+            pass_through(
+                shared,
+                socket,
+                sni,
+                &client,
+                &said,
+                place,
+                &mut record,
+                &carried,
+            )
+            .await
+        }
+        Direct::Terminate { .. } => {
+            terminate(
+                shared,
+                socket,
+                sni,
+                hello.bytes,
+                place,
+                &mut record,
+                &carried,
+            )
+            .await
+        }
+    };
+    record.close(&carried, reason, Instant::now());
+}
+
+async fn pass_through(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    sni: &SniName,
+    client: &DirectClient,
+    said: &Said,
+    place: Place,
+    record: &mut Record<'_>,
+    carried: &Carried,
+) -> Reason {
+    let (endpoint, _permit) = match reach(shared, sni, client, record).await {
+        Ok(reached) => reached,
+        Err(reason) => {
+            relay::abort(socket);
+            return reason;
+        }
+    };
+    // The application answers for its client from here on.
+    drop(place);
+    let idle = shared.times().idle;
+    let relayed = tokio::select! {
+        relayed = splice::run_after(said, &socket, &endpoint, idle, carried) => relayed,
+        () = shared.terminated() => Err(Failure::Terminated),
+    };
+    match relayed {
+        Ok(()) => Reason::Completed,
+        Err(failure) => {
+            relay::abort(socket);
+            relay::abort(endpoint);
+            Reason::Failed(failure)
+        }
+    }
+}
+
+/// Admits a direct client and connects to an endpoint for it.
+async fn reach<'a>(
+    shared: &'a Arc<Shared>,
+    sni: &SniName,
+    client: &DirectClient,
+    record: &mut Record<'_>,
+) -> Result<(TcpStream, PermitGuard<'a>), Reason> {
+    let admitted = shared.core.lock().admit_direct(sni, client, Instant::now());
+    let admission = admitted.map_err(Reason::Refused)?;
+    let permit = PermitGuard {
+        shared,
+        permit: admission.permit,
+    };
+    let route = admission.export.route_name();
+    record.route = Some(route.clone());
+    let protocol = admission.export.protocol;
+    let endpoint = find_endpoint(shared, &route, protocol, &admission, record)
+        .await
+        .map_err(Reason::Failed)?;
+    record.accepted(Instant::now());
+    Ok((endpoint, permit))
+}
+
+async fn terminate(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    sni: &SniName,
+    received: Vec<u8>,
+    place: Place,
+    record: &mut Record<'_>,
+    carried: &Carried,
+) -> Reason {
+    let tables = Arc::clone(&shared.tables.borrow());
+    let Some(opened) = tables.exports.direct(sni) else {
+        return Reason::Refused(Refusal::Forbidden);
+    };
+    let limit = shared.times().request;
+    let handshake = shared.terminators.accept(opened.export, socket, received);
+    let (mut client, caller) = match timeout(limit, handshake).await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(failure)) => return Reason::Failed(failure),
+        Err(_) => return Reason::Failed(Failure::TlsTimeout),
+    };
+    drop(place);
+    record.asked = Some(caller.to_string().into());
+    let caller = DirectClient::Identified(caller);
+    let (endpoint, _permit) = match reach(shared, sni, &caller, record).await {
+        Ok(reached) => reached,
+        Err(reason) => {
+            client.abort();
+            return reason;
+        }
+    };
+    let idle = shared.times().idle;
+    let relayed = tokio::select! {
+        relayed = client.relay(endpoint, idle, carried) => relayed,
+        () = shared.terminated() => Err(Failure::Terminated),
+    };
+    match relayed {
+        Ok(()) => Reason::Completed,
+        Err(failure) => {
+            client.abort();
+            Reason::Failed(failure)
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Worker threads: one current-thread runtime each; a connection stays on the worker that accepted it.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tracing::warn;
+
+use crate::{
+    intake,
+    listen::{Door, Listening},
+    shared::Shared,
+    tunnel_port,
+};
+
+/// What a worker is told.
+pub(crate) enum Order {
+    /// Accept here as well.
+    Open(Listening, std::net::TcpListener),
+    /// Accept here no more; what the kernel has queued is served first. Answered when that is done.
+    Close(SocketAddr, oneshot::Sender<()>),
+}
+
+/// One worker thread. It ends when this is dropped.
+pub(crate) struct Worker {
+    orders: mpsc::UnboundedSender<Order>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(crate) fn start(number: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let (orders, received) = mpsc::unbounded_channel();
+        let thread = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || runtime.block_on(run(shared, received)))?;
+        Ok(Self {
+            orders,
+            thread: Some(thread),
+        })
+    }
+
+    /// Gives an order; a worker that has ended takes none.
+    pub(crate) fn tell(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::unbounded_channel();
+        self.orders = closed;
+        if let Some(thread) = self.thread.take() {
+            // A panic in it was logged where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn run(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let mut accepting: BTreeMap<SocketAddr, oneshot::Sender<oneshot::Sender<()>>> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Open(listening, listener) => match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    let (close, closing) = oneshot::channel();
+                    accepting.insert(listening.address, close);
+                    tasks.spawn(accept(
+                        Arc::clone(&shared),
+                        listening.door,
+                        listener,
+                        closing,
+                    ));
+                }
+                Err(error) => warn!(address = %listening.address, %error, "listener is of no use"),
+            },
+            Order::Close(address, done) => {
+                if let Some(close) = accepting.remove(&address) {
+                    let _ = close.send(done);
+                }
+            }
+        }
+    }
+}
+
+/// Accepts until told to close, then empties the queue: closing a listener resets what waits in it.
+async fn accept(
+    shared: Arc<Shared>,
+    door: Door,
+    listener: TcpListener,
+    mut closing: oneshot::Receiver<oneshot::Sender<()>>,
+) {
+    let done = loop {
+        tokio::select! {
+            done = &mut closing => break done,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, source)) => take(&shared, door, socket, source),
+                Err(error) => refused(&error).await,
+            },
+        }
+    };
+    while let Some(Ok((socket, source))) = listener.accept().now_or_never() {
+        take(&shared, door, socket, source);
+    }
+    drop(listener);
+    if let Ok(done) = done {
+        let _ = done.send(());
+    }
+}
+
+/// Out of descriptors or memory: others must end first, and trying at once would only burn the worker.
+async fn refused(error: &io::Error) {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let is_the_clients = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    );
+    if !is_the_clients {
+        warn!(%error, "cannot accept; are there too few file descriptors?");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn take(shared: &Arc<Shared>, door: Door, socket: TcpStream, source: SocketAddr) {
+    let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+    let shared = Arc::clone(shared);
+    match door {
+        Door::Tunnel => drop(tokio::spawn(async move {
+            tunnel_port::serve(&shared, socket, source).await;
+        })),
+        Door::Import(port) => drop(tokio::spawn(async move {
+            intake::import(&shared, socket, source, port).await;
+        })),
+        Door::Sni => drop(tokio::spawn(async move {
+            intake::sni(&shared, socket, source).await
+        })),
+        Door::Socks => {
+            drop(tokio::spawn(async move {
+                intake::socks(&shared, socket, source).await
+            }));
+        }
+        Door::Connect => {
+            drop(tokio::spawn(async move {
+                intake::connect(&shared, socket, source).await
+            }));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One application connection in a tunnel, as two halves that lend their buffers.
+
+use std::io::{self, IoSlice, IoSliceMut};
+
+use corinth_api::StreamReply;
+use corinth_model::{Failure, GatewayId};
+
+use crate::{StreamError, TransportKind, memory::MemoryStream, tls::TlsStream};
+
+/// What [`ReadHalf::fill`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// Bytes are there to be lent.
+    Data,
+    /// The peer ended its direction; nothing follows.
+    End,
+}
+
+/// One application connection in a tunnel. Dropping it before both directions ended resets it.
+pub struct Stream {
+    kind: Kind,
+}
+
+enum Kind {
+    Memory(MemoryStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    pub(crate) fn memory(stream: MemoryStream) -> Self {
+        Self { kind: Kind::Memory(stream) }
+    }
+
+    pub(crate) fn tls(stream: Box<TlsStream>) -> Self {
+        Self { kind: Kind::Tls(stream) }
+    }
+
+    pub(crate) fn into_tls(self) -> Option<Box<TlsStream>> {
+        match self.kind {
+            Kind::Tls(stream) => Some(stream),
+            Kind::Memory(_) => None,
+        }
+    }
+
+    /// Who is at the other end, as the handshake proved it.
+    pub fn peer(&self) -> &GatewayId {
+        match &self.kind {
+            Kind::Memory(stream) => stream.peer(),
+            Kind::Tls(stream) => stream.peer(),
+        }
+    }
+
+    /// Which transport carries it.
+    pub fn transport(&self) -> TransportKind {
+        match &self.kind {
+            Kind::Memory(_) => TransportKind::Memory,
+            Kind::Tls(_) => TransportKind::Tls,
+        }
+    }
+
+    /// Both directions, to be driven on one task.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        match &mut self.kind {
+            Kind::Memory(stream) => {
+                let (read, write) = stream.split();
+                (ReadHalf { kind: ReadKind::Memory(read) }, WriteHalf { kind: WriteKind::Memory(write) })
+            }
+            Kind::Tls(stream) => {
+                let (read, write) = stream.split();
+                (ReadHalf { kind: ReadKind::Tls(read) }, WriteHalf { kind: WriteKind::Tls(write) })
+            }
+        }
+    }
+
+    /// Ends both directions at once and tells the peer why. Nothing can be read or written after it.
+    pub fn reset(&mut self, failure: Failure) {
+        match &mut self.kind {
+            Kind::Memory(stream) => stream.reset(failure),
+            Kind::Tls(stream) => stream.reset(failure),
+        }
+    }
+}
+
+/// The direction from the peer.
+pub struct ReadHalf<'a> {
+    kind: ReadKind<'a>,
+}
+
+enum ReadKind<'a> {
+    Memory(crate::memory::MemoryReadHalf<'a>),
+    Tls(crate::tls::TlsReadHalf<'a>),
+}
+
+impl ReadHalf<'_> {
+    /// Waits for the answer to a stream we opened. To be called once, before [`Self::fill`]. Cancel-safe.
+    pub async fn reply(&mut self) -> Result<StreamReply, StreamError> {
+        match &mut self.kind {
+            ReadKind::Memory(half) => half.reply().await,
+            ReadKind::Tls(half) => half.reply().await,
+        }
+    }
+
+    /// Waits until bytes can be lent or the peer has ended its direction. Cancel-safe.
+    pub async fn fill(&mut self) -> Result<Fill, StreamError> {
+        match &mut self.kind {
+            ReadKind::Memory(half) => half.fill().await,
+            ReadKind::Tls(half) => half.fill().await,
+        }
+    }
+
+    /// Lends what is there, in a few pieces, to `take`, which answers how many bytes it took.
+    pub fn lend(
+        &mut self,
+        take: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match &mut self.kind {
+            ReadKind::Memory(half) => half.lend(take),
+            ReadKind::Tls(half) => half.lend(take),
+        }
+    }
+}
+
+/// The direction to the peer.
+pub struct WriteHalf<'a> {
+    kind: WriteKind<'a>,
+}
+
+enum WriteKind<'a> {
+    Memory(crate::memory::MemoryWriteHalf<'a>),
+    Tls(crate::tls::TlsWriteHalf<'a>),
+}
+
+impl WriteHalf<'_> {
+    /// Queues the answer to a stream the peer opened.
+    pub fn put_reply(&mut self, reply: &StreamReply) -> Result<(), StreamError> {
+        match &mut self.kind {
+            WriteKind::Memory(half) => half.put_reply(reply),
+            WriteKind::Tls(half) => half.put_reply(reply),
+        }
+    }
+
+    /// Lends room for about `want_bytes` to `fill`, which answers how many bytes it put there; they are
+    /// queued for [`Self::flush`]. Yields 0 without calling `fill` while what is queued leaves no room.
+    pub fn lend(
+        &mut self,
+        want_bytes: usize,
+        fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match &mut self.kind {
+            WriteKind::Memory(half) => half.lend(want_bytes, fill),
+            WriteKind::Tls(half) => half.lend(want_bytes, fill),
+        }
+    }
+
+    /// Queues the end of this direction (half-close).
+    pub fn put_end(&mut self) -> Result<(), StreamError> {
+        match &mut self.kind {
+            WriteKind::Memory(half) => half.put_end(),
+            WriteKind::Tls(half) => half.put_end(),
+        }
+    }
+
+    /// Hands everything queued to the peer's kernel or buffer. Cancel-safe.
+    pub async fn flush(&mut self) -> Result<(), StreamError> {
+        match &mut self.kind {
+            WriteKind::Memory(half) => half.flush().await,
+            WriteKind::Tls(half) => half.flush().await,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Liveness of a link: the control connection and its probes.
+//!
+//! The dialer of a control connection sends PING every interval and the other side answers PONG. Four in
+//! a row unanswered, or one late answer while a stream waits for its own, mark the path dead. The
+//! answering side notices silence for as long.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tracing::debug;
+
+use super::{Role, Shared, connection::Connection, frame::Kind, link::TlsLink, reader::Event, serve};
+use crate::{DialError, DialTarget, LinkState, StreamError};
+
+/// Probes in a row without an answer that mark a path dead.
+const MISSED_MAX: u64 = 4;
+/// The flag of PONG and DRAIN senders: open no more streams here.
+const DRAINING: u8 = 1;
+
+/// Dials a control connection. Returns the link to the gateway that answered, alive from now on.
+pub(super) async fn dial(
+    shared: &Arc<Shared>,
+    target: &DialTarget,
+) -> Result<Arc<TlsLink>, DialError> {
+    let mut connection = shared.dial(target, Role::Control).await?;
+    // The answer proves that the peer accepted our certificate too (RFC 8446 §4.4.4: we finish first).
+    let asked = Instant::now();
+    let first = timeout(shared.settings.timeouts.first_frame, connection.next())
+        .await
+        .map_err(|_| DialError::HandshakeTimeout { address: target.address })?;
+    let pong = match &first {
+        Ok(Event::Frame { kind: Kind::Pong, payload, .. }) => Pong::read(payload),
+        Ok(_) => None,
+        Err(error) => {
+            return Err(DialError::Handshake {
+                address: target.address,
+                failure: error.failure(),
+                detail: error.to_string(),
+            });
+        }
+    };
+    let Some(pong) = pong else {
+        return Err(DialError::Handshake {
+            address: target.address,
+            failure: corinth_model::Failure::Untrusted,
+            detail: "the peer closed the connection after our certificate; does it have our bundle?"
+                .to_owned(),
+        });
+    };
+    let link = shared.link_to(&connection.peer);
+    link.measured(asked.elapsed());
+    link.announced_slots.store(u32::from(pong.slots), Relaxed);
+    link.set_target(target);
+    tokio::spawn(run(Arc::clone(shared), Arc::clone(&link), connection, pong.draining));
+    alive(&link, pong.draining);
+    link.warm_up();
+    serve::keep_reverse(shared, &link, target);
+    Ok(link)
+}
+
+/// What a PONG says.
+struct Pong {
+    nonce: u64,
+    slots: u16,
+    draining: bool,
+}
+
+impl Pong {
+    fn read(payload: &[u8]) -> Option<Self> {
+        let (nonce, rest) = payload.split_first_chunk::<8>()?;
+        let (slots, rest) = rest.split_first_chunk::<2>()?;
+        Some(Self {
+            nonce: u64::from_be_bytes(*nonce),
+            slots: u16::from_be_bytes(*slots),
+            draining: rest.first().is_some_and(|flags| flags & DRAINING != 0),
+        })
+    }
+
+    fn write(&self) -> [u8; 11] {
+        let mut payload = [0; 11];
+        payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
+        payload[8..10].copy_from_slice(&self.slots.to_be_bytes());
+        payload[10] = if self.draining { DRAINING } else { 0 };
+        payload
+    }
+}
+
+fn alive(link: &TlsLink, draining: bool) {
+    link.controls.fetch_add(1, Relaxed);
+    link.set_state(if draining { LinkState::Draining } else { LinkState::Up });
+}
+
+/// One control connection less; without any the path counts as dead.
+fn lost(link: &TlsLink) {
+    if link.controls.fetch_sub(1, Relaxed) == 1 {
+        link.set_state(LinkState::Dead);
+    }
+}
+
+/// The dialer's side, until the path is dead or the link closed.
+async fn run(shared: Arc<Shared>, link: Arc<TlsLink>, connection: Connection, draining: bool) {
+    let mut probes = Probes { sent: 0, answered: 0, sent_at: Instant::now(), draining };
+    let ended = probes.run(&shared, &link, connection).await;
+    lost(&link);
+    if let Err(error) = ended {
+        debug!(peer = %link.peer, %error, "control connection ended");
+    }
+}
+
+/// The probes of one control connection; numbers count up from 1.
+struct Probes {
+    sent: u64,
+    answered: u64,
+    sent_at: Instant,
+    draining: bool,
+}
+
+impl Probes {
+    async fn run(
+        &mut self,
+        shared: &Shared,
+        link: &TlsLink,
+        mut connection: Connection,
+    ) -> Result<(), StreamError> {
+        let mut state = link.state.subscribe();
+        let mut draining = shared.draining.subscribe();
+        let mut ticks = interval(shared.settings.timeouts.probe_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Set while a stream waits longer than it should: the next answer must come before it.
+        let mut answer_by: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                event = connection.next() => match event? {
+                    Event::Frame { kind: Kind::Pong, payload, .. } => {
+                        self.heard(link, &payload);
+                        answer_by = None;
+                    }
+                    Event::Frame { kind: Kind::Drain, .. } => {
+                        self.draining = true;
+                        link.set_state(LinkState::Draining);
+                    }
+                    Event::Ended | Event::Frame { .. } | Event::Data { .. } => return Ok(()),
+                },
+                _ = ticks.tick() => {
+                    if self.sent - self.answered >= MISSED_MAX {
+                        return Err(StreamError::Protocol("no answer to four probes"));
+                    }
+                    self.probe(&mut connection).await?;
+                }
+                () = link.suspected.notified() => {
+                    if answer_by.is_none() {
+                        self.probe(&mut connection).await?;
+                        answer_by = Some(Instant::now() + link.answer_within());
+                    }
+                }
+                () = sleep_until(answer_by.unwrap_or_else(far)), if answer_by.is_some() => {
+                    return Err(StreamError::Protocol("no answer while a stream waits"));
+                }
+                changed = state.changed() => {
+                    if changed.is_err() || *state.borrow_and_update() == LinkState::Closed {
+                        connection.close();
+                        return Ok(());
+                    }
+                }
+                Ok(()) = draining.changed() => {
+                    connection.put(Kind::Drain, 0, &[])?;
+                    connection.flush().await?;
+                }
+            }
+        }
+    }
+
+    async fn probe(&mut self, connection: &mut Connection) -> Result<(), StreamError> {
+        self.sent += 1;
+        self.sent_at = Instant::now();
+        let mut payload = Role::Control.first_payload();
+        payload[1..].copy_from_slice(&self.sent.to_be_bytes());
+        connection.put(Kind::Ping, 0, &payload)?;
+        // A path that takes nothing more is not waited for: the missing answers tell.
+        connection.writer.try_flush(&connection.socket)?;
+        Ok(())
+    }
+
+    fn heard(&mut self, link: &TlsLink, payload: &[u8]) {
+        let Some(pong) = Pong::read(payload) else {
+            return;
+        };
+        self.answered = self.answered.max(pong.nonce.min(self.sent));
+        if pong.nonce == self.sent {
+            link.measured(self.sent_at.elapsed());
+        }
+        link.announced_slots.store(u32::from(pong.slots), Relaxed);
+        if pong.draining && !self.draining {
+            self.draining = true;
+            link.set_state(LinkState::Draining);
+        }
+    }
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
+}
+
+/// The acceptor's side of a control connection: answers, and notices silence.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    link: &Arc<TlsLink>,
+    mut connection: Connection,
+) -> Result<(), StreamError> {
+    pong(shared, &mut connection, 0).await?;
+    alive(link, false);
+    let ended = answering(shared, link, connection).await;
+    lost(link);
+    ended
+}
+
+async fn answering(
+    shared: &Arc<Shared>,
+    link: &Arc<TlsLink>,
+    mut connection: Connection,
+) -> Result<(), StreamError> {
+    let silence_max = shared.settings.timeouts.probe_interval * (MISSED_MAX as u32 + 1);
+    let mut state = link.state.subscribe();
+    let mut draining = shared.draining.subscribe();
+    draining.mark_unchanged();
+    let mut silent_at = Instant::now() + silence_max;
+    loop {
+        tokio::select! {
+            event = connection.next() => match event? {
+                Event::Frame { kind: Kind::Ping, payload, .. } => {
+                    silent_at = Instant::now() + silence_max;
+                    let nonce = payload.last_chunk::<8>().map_or(0, |nonce| u64::from_be_bytes(*nonce));
+                    pong(shared, &mut connection, nonce).await?;
+                }
+                Event::Frame { kind: Kind::Drain, .. } => link.set_state(LinkState::Draining),
+                Event::Ended | Event::Frame { .. } | Event::Data { .. } => return Ok(()),
+            },
+            () = sleep_until(silent_at) => {
+                return Err(StreamError::Protocol("the peer's probes stopped"));
+            }
+            changed = state.changed() => {
+                if changed.is_err() || *state.borrow_and_update() == LinkState::Closed {
+                    connection.close();
+                    return Ok(());
+                }
+            }
+            Ok(()) = draining.changed() => {
+                connection.put(Kind::Drain, 0, &[])?;
+                connection.flush().await?;
+            }
+        }
+    }
+}
+
+async fn pong(
+    shared: &Shared,
+    connection: &mut Connection,
+    nonce: u64,
+) -> Result<(), StreamError> {
+    let pong = Pong { nonce, slots: shared.announced_slots(), draining: *shared.draining.borrow() };
+    connection.put(Kind::Pong, 0, &pong.write())?;
+    connection.flush().await
+}

@@ -1,0 +1,110 @@
+//! The frames of a tunnel connection (docs/protocol.md, frames): eight bytes of header, then the payload.
+
+/// Bytes of a frame's header.
+pub(super) const HEADER_BYTES: usize = 8;
+/// The most payload one frame carries, so that frame and header fill one record.
+pub(super) const PAYLOAD_MAX_BYTES: usize = super::record::PLAINTEXT_MAX_BYTES - HEADER_BYTES;
+/// The most payload of a frame that is not DATA: a header or a reply, whatever else comes later.
+pub(super) const CONTROL_MAX_BYTES: usize = corinth_api::HEADER_MAX_BYTES;
+/// A receiver that does not know the type skips the frame instead of closing.
+const MAY_IGNORE: u8 = 0x80;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Open = 1,
+    Reply = 2,
+    Data = 3,
+    End = 4,
+    Reset = 5,
+    Ping = 6,
+    Pong = 7,
+    Drain = 8,
+    Close = 9,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Open,
+            2 => Self::Reply,
+            3 => Self::Data,
+            4 => Self::End,
+            5 => Self::Reset,
+            6 => Self::Ping,
+            7 => Self::Pong,
+            8 => Self::Drain,
+            9 => Self::Close,
+            _ => return None,
+        })
+    }
+}
+
+/// A decoded header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    /// `None` for a type we do not know and may skip.
+    pub(super) kind: Option<Kind>,
+    pub(super) length: usize,
+    pub(super) stream: u32,
+}
+
+/// The header of a frame we send; `length` is at most [`PAYLOAD_MAX_BYTES`].
+pub(super) fn encode(kind: Kind, length: usize, stream: u32) -> [u8; HEADER_BYTES] {
+    let length = (length as u16).to_be_bytes();
+    let stream = stream.to_be_bytes();
+    [kind as u8, 0, length[0], length[1], stream[0], stream[1], stream[2], stream[3]]
+}
+
+/// Reads a header; the error names the rule that was broken.
+pub(super) fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Header, &'static str> {
+    let [kind, flags, high, low, stream @ ..] = bytes;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let stream = u32::from_be_bytes(stream);
+    let Some(kind) = Kind::from_byte(kind) else {
+        return if flags & MAY_IGNORE != 0 && length <= PAYLOAD_MAX_BYTES {
+            Ok(Header { kind: None, length, stream })
+        } else {
+            Err("a frame of an unknown type that may not be ignored")
+        };
+    };
+    let limit = if kind == Kind::Data { PAYLOAD_MAX_BYTES } else { CONTROL_MAX_BYTES };
+    if length > limit {
+        return Err("a frame longer than its type allows");
+    }
+    Ok(Header { kind: Some(kind), length, stream })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_survives_the_wire() {
+        for kind in 1..=9 {
+            let kind = Kind::from_byte(kind).unwrap();
+            let header = decode(encode(kind, 300, 0xdead_beef)).unwrap();
+            assert_eq!(header, Header { kind: Some(kind), length: 300, stream: 0xdead_beef });
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_is_skipped_only_where_its_sender_says_so() {
+        assert!(decode([77, 0, 0, 4, 0, 0, 0, 1]).is_err());
+        assert_eq!(decode([77, MAY_IGNORE, 0, 4, 0, 0, 0, 1]).unwrap().kind, None);
+        assert!(decode([0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn a_frame_is_refused_exactly_beyond_the_limit_of_its_type() {
+        let with_length = |kind: Kind, length: u16| {
+            let [high, low] = length.to_be_bytes();
+            decode([kind as u8, 0, high, low, 0, 0, 0, 1])
+        };
+        assert!(with_length(Kind::Data, 16_376).is_ok());
+        assert!(with_length(Kind::Data, 16_377).is_err());
+        assert!(with_length(Kind::Open, 4_096).is_ok());
+        assert!(with_length(Kind::Open, 4_097).is_err());
+    }
+}
