@@ -170,24 +170,6 @@ impl StreamReply {
     }
 }
 
-impl HeaderError {
-    /// The reason that log, metric and CLI show, and that the peer is told.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Route(_) => Reason::Refused(Refusal::InvalidName),
-            Self::TooLong { .. }
-            | Self::Malformed(_)
-            | Self::UnknownKind(_)
-            | Self::UnknownProtocol(_)
-            | Self::PeeringWithRoute
-            | Self::InvalidField { .. }
-            | Self::OutOfRange { .. }
-            | Self::NoOutcome
-            | Self::UnknownCode => Reason::Failed(Failure::HeaderInvalid),
-        }
-    }
-}
-
 impl WorkloadName {
     /// Takes a name that keeps the rule; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
