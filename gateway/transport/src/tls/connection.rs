@@ -39,7 +39,8 @@ impl Connection {
         peer: Arc<GatewayId>,
         not_after: u64,
     ) -> Result<Self, StreamError> {
-        const NO_CIPHER: StreamError = StreamError::Protocol("a cipher suite that is not supported");
+        const NO_CIPHER: StreamError =
+            StreamError::Protocol("a cipher suite that is not supported");
         let opener = Opener::new(secured.secrets.rx).ok_or(NO_CIPHER)?;
         let sealer = Sealer::new(secured.secrets.tx).ok_or(NO_CIPHER)?;
         let mut reader = Reader::new(opener);
@@ -69,13 +70,21 @@ impl Connection {
     }
 
     /// Queues a frame that belongs to no stream, or opens one.
-    pub(super) fn put(&mut self, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), StreamError> {
+    pub(super) fn put(
+        &mut self,
+        kind: Kind,
+        stream: u32,
+        payload: &[u8],
+    ) -> Result<(), StreamError> {
         self.writer.put(&self.schedule, kind, stream, payload)
     }
 
     /// Sends what is queued. Cancel-safe.
     pub(super) async fn flush(&mut self) -> Result<(), StreamError> {
-        self.writer.flush(&self.socket).await.map_err(StreamError::Io)
+        self.writer
+            .flush(&self.socket)
+            .await
+            .map_err(StreamError::Io)
     }
 
     /// Says a last word and ends the connection; whether it arrives changes nothing.

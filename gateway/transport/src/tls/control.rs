@@ -12,7 +12,9 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
-use super::{Role, Shared, connection::Connection, frame::Kind, link::TlsLink, reader::Event, serve};
+use super::{
+    Role, Shared, connection::Connection, frame::Kind, link::TlsLink, reader::Event, serve,
+};
 use crate::{DialError, DialTarget, LinkState, StreamError};
 
 /// Probes in a row without an answer that mark a path dead.
@@ -30,9 +32,15 @@ pub(super) async fn dial(
     let asked = Instant::now();
     let first = timeout(shared.settings.timeouts.first_frame, connection.next())
         .await
-        .map_err(|_| DialError::HandshakeTimeout { address: target.address })?;
+        .map_err(|_| DialError::HandshakeTimeout {
+            address: target.address,
+        })?;
     let pong = match &first {
-        Ok(Event::Frame { kind: Kind::Pong, payload, .. }) => Pong::read(payload),
+        Ok(Event::Frame {
+            kind: Kind::Pong,
+            payload,
+            ..
+        }) => Pong::read(payload),
         Ok(_) => None,
         Err(error) => {
             return Err(DialError::Handshake {
@@ -46,15 +54,21 @@ pub(super) async fn dial(
         return Err(DialError::Handshake {
             address: target.address,
             failure: corinth_model::Failure::Untrusted,
-            detail: "the peer closed the connection after our certificate; does it have our bundle?"
-                .to_owned(),
+            detail:
+                "the peer closed the connection after our certificate; does it have our bundle?"
+                    .to_owned(),
         });
     };
     let link = shared.link_to(&connection.peer);
     link.measured(asked.elapsed());
     link.announced_slots.store(u32::from(pong.slots), Relaxed);
     link.set_target(target);
-    tokio::spawn(run(Arc::clone(shared), Arc::clone(&link), connection, pong.draining));
+    tokio::spawn(run(
+        Arc::clone(shared),
+        Arc::clone(&link),
+        connection,
+        pong.draining,
+    ));
     alive(&link, pong.draining);
     link.warm_up();
     serve::keep_reverse(shared, &link, target);
@@ -90,7 +104,11 @@ impl Pong {
 
 fn alive(link: &TlsLink, draining: bool) {
     link.controls.fetch_add(1, Relaxed);
-    link.set_state(if draining { LinkState::Draining } else { LinkState::Up });
+    link.set_state(if draining {
+        LinkState::Draining
+    } else {
+        LinkState::Up
+    });
 }
 
 /// One control connection less; without any the path counts as dead.
@@ -102,7 +120,12 @@ fn lost(link: &TlsLink) {
 
 /// The dialer's side, until the path is dead or the link closed.
 async fn run(shared: Arc<Shared>, link: Arc<TlsLink>, connection: Connection, draining: bool) {
-    let mut probes = Probes { sent: 0, answered: 0, sent_at: Instant::now(), draining };
+    let mut probes = Probes {
+        sent: 0,
+        answered: 0,
+        sent_at: Instant::now(),
+        draining,
+    };
     let ended = probes.run(&shared, &link, connection).await;
     lost(&link);
     if let Err(error) = ended {
@@ -255,12 +278,12 @@ async fn answering(
     }
 }
 
-async fn pong(
-    shared: &Shared,
-    connection: &mut Connection,
-    nonce: u64,
-) -> Result<(), StreamError> {
-    let pong = Pong { nonce, slots: shared.announced_slots(), draining: *shared.draining.borrow() };
+async fn pong(shared: &Shared, connection: &mut Connection, nonce: u64) -> Result<(), StreamError> {
+    let pong = Pong {
+        nonce,
+        slots: shared.announced_slots(),
+        draining: *shared.draining.borrow(),
+    };
     connection.put(Kind::Pong, 0, &pong.write())?;
     connection.flush().await
 }

@@ -54,7 +54,9 @@ pub(super) struct Header {
 pub(super) fn encode(kind: Kind, length: usize, stream: u32) -> [u8; HEADER_BYTES] {
     let length = (length as u16).to_be_bytes();
     let stream = stream.to_be_bytes();
-    [kind as u8, 0, length[0], length[1], stream[0], stream[1], stream[2], stream[3]]
+    [
+        kind as u8, 0, length[0], length[1], stream[0], stream[1], stream[2], stream[3],
+    ]
 }
 
 /// Reads a header; the error names the rule that was broken.
@@ -64,16 +66,28 @@ pub(super) fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Header, &'static str> 
     let stream = u32::from_be_bytes(stream);
     let Some(kind) = Kind::from_byte(kind) else {
         return if flags & MAY_IGNORE != 0 && length <= PAYLOAD_MAX_BYTES {
-            Ok(Header { kind: None, length, stream })
+            Ok(Header {
+                kind: None,
+                length,
+                stream,
+            })
         } else {
             Err("a frame of an unknown type that may not be ignored")
         };
     };
-    let limit = if kind == Kind::Data { PAYLOAD_MAX_BYTES } else { CONTROL_MAX_BYTES };
+    let limit = if kind == Kind::Data {
+        PAYLOAD_MAX_BYTES
+    } else {
+        CONTROL_MAX_BYTES
+    };
     if length > limit {
         return Err("a frame longer than its type allows");
     }
-    Ok(Header { kind: Some(kind), length, stream })
+    Ok(Header {
+        kind: Some(kind),
+        length,
+        stream,
+    })
 }
 
 #[cfg(test)]
@@ -85,14 +99,24 @@ mod tests {
         for kind in 1..=9 {
             let kind = Kind::from_byte(kind).unwrap();
             let header = decode(encode(kind, 300, 0xdead_beef)).unwrap();
-            assert_eq!(header, Header { kind: Some(kind), length: 300, stream: 0xdead_beef });
+            assert_eq!(
+                header,
+                Header {
+                    kind: Some(kind),
+                    length: 300,
+                    stream: 0xdead_beef
+                }
+            );
         }
     }
 
     #[test]
     fn an_unknown_type_is_skipped_only_where_its_sender_says_so() {
         assert!(decode([77, 0, 0, 4, 0, 0, 0, 1]).is_err());
-        assert_eq!(decode([77, MAY_IGNORE, 0, 4, 0, 0, 0, 1]).unwrap().kind, None);
+        assert_eq!(
+            decode([77, MAY_IGNORE, 0, 4, 0, 0, 0, 1]).unwrap().kind,
+            None
+        );
         assert!(decode([0, 0, 0, 0, 0, 0, 0, 0]).is_err());
     }
 

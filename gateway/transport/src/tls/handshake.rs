@@ -75,7 +75,10 @@ pub(super) async fn accept(
     received: Vec<u8>,
 ) -> Result<Secured, HandshakeError> {
     let mut side = UnbufferedServerConnection::new(config)?;
-    let mut progress = Progress { incoming: received, ..Progress::default() };
+    let mut progress = Progress {
+        incoming: received,
+        ..Progress::default()
+    };
     drive(&mut side, socket, &mut progress).await?;
     let peer_certificates = certificates(side.peer_certificates());
     if side.alpn_protocol() != Some(super::ALPN) {
@@ -103,7 +106,13 @@ impl Progress {
         schedule: Schedule,
         peer_certificates: Vec<CertificateDer<'static>>,
     ) -> Secured {
-        Secured { secrets, schedule, peer_certificates, leftover: self.incoming, plain: self.plain }
+        Secured {
+            secrets,
+            schedule,
+            peer_certificates,
+            leftover: self.incoming,
+            plain: self.plain,
+        }
     }
 }
 

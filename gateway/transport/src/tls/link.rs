@@ -17,13 +17,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{
-    Shared,
-    connection::Connection,
-    frame::Kind,
-    pool::Pool,
-    stream::TlsStream,
-};
+use super::{Shared, connection::Connection, frame::Kind, pool::Pool, stream::TlsStream};
 use crate::{
     BoxFuture, DialError, DialTarget, Link, LinkState, LinkStats, OpenError, Stream, TransportKind,
 };
@@ -205,7 +199,11 @@ impl TlsLink {
         };
         for _ in 0..wanted {
             pool.dialling += 1;
-            tokio::spawn(dial_one(Arc::clone(shared), Arc::clone(&link), target.clone()));
+            tokio::spawn(dial_one(
+                Arc::clone(shared),
+                Arc::clone(&link),
+                target.clone(),
+            ));
         }
     }
 

@@ -82,7 +82,10 @@ impl Pool {
                 Err(returned) => connection = returned,
             }
         }
-        self.idle.push(Idle { connection, since: now });
+        self.idle.push(Idle {
+            connection,
+            since: now,
+        });
     }
 
     /// Nothing more will come: who waits is told by its closed channel.

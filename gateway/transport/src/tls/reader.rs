@@ -28,7 +28,11 @@ pub(super) enum Event {
     /// Payload of this stream can be lent.
     Data { stream: u32 },
     /// A frame of another kind, with its payload.
-    Frame { kind: Kind, stream: u32, payload: Vec<u8> },
+    Frame {
+        kind: Kind,
+        stream: u32,
+        payload: Vec<u8>,
+    },
     /// The peer's TLS ended, or its TCP did.
     Ended,
 }
@@ -56,17 +60,28 @@ pub(super) struct Reader {
 /// A frame that is not there in full.
 enum Partial {
     /// This much of its header.
-    Header { bytes: [u8; frame::HEADER_BYTES], have: usize },
+    Header {
+        bytes: [u8; frame::HEADER_BYTES],
+        have: usize,
+    },
     /// DATA with this much payload to come.
     Data { stream: u32, left: usize },
     /// A small frame with this much payload to come.
-    Small { kind: Kind, stream: u32, left: usize, payload: Vec<u8> },
+    Small {
+        kind: Kind,
+        stream: u32,
+        left: usize,
+        payload: Vec<u8>,
+    },
     /// A frame to skip.
     Skipped { left: usize },
 }
 
 impl Partial {
-    const NONE: Self = Self::Header { bytes: [0; frame::HEADER_BYTES], have: 0 };
+    const NONE: Self = Self::Header {
+        bytes: [0; frame::HEADER_BYTES],
+        have: 0,
+    };
 }
 
 impl Reader {
@@ -207,7 +222,9 @@ impl Reader {
             }
         }
         if !self.chunks.is_empty() {
-            return Ok(Some(Event::Data { stream: self.chunk_stream }));
+            return Ok(Some(Event::Data {
+                stream: self.chunk_stream,
+            }));
         }
         if self.next.is_some() {
             return Ok(self.next.take());
@@ -233,8 +250,10 @@ impl Reader {
         if length > sealed.len() {
             return Ok(false);
         }
-        let opened =
-            self.opener.open(&mut schedule.lock(), &mut sealed[..length]).map_err(protocol)?;
+        let opened = self
+            .opener
+            .open(&mut schedule.lock(), &mut sealed[..length])
+            .map_err(protocol)?;
         let start = self.sealed.start + super::record::HEADER_BYTES;
         self.sealed.start += length;
         match opened {
@@ -268,7 +287,8 @@ impl Reader {
                     }
                     self.chunk_stream = *stream;
                     let take = plain.len().min(*left);
-                    self.chunks.push_back(self.plain.start..self.plain.start + take);
+                    self.chunks
+                        .push_back(self.plain.start..self.plain.start + take);
                     *left -= take;
                     take
                 }
@@ -310,15 +330,25 @@ impl Reader {
     }
 
     fn begin(&mut self, header: frame::Header) -> Result<(), StreamError> {
-        let frame::Header { kind, length, stream } = header;
+        let frame::Header {
+            kind,
+            length,
+            stream,
+        } = header;
         self.partial = match kind {
             Some(Kind::Data) if length == 0 => {
                 return Err(StreamError::Protocol("an empty DATA frame"));
             }
-            Some(Kind::Data) => Partial::Data { stream, left: length },
-            Some(kind) => {
-                Partial::Small { kind, stream, left: length, payload: Vec::with_capacity(length) }
-            }
+            Some(Kind::Data) => Partial::Data {
+                stream,
+                left: length,
+            },
+            Some(kind) => Partial::Small {
+                kind,
+                stream,
+                left: length,
+                payload: Vec::with_capacity(length),
+            },
             None if length == 0 => Partial::NONE,
             None => Partial::Skipped { left: length },
         };
@@ -329,10 +359,18 @@ impl Reader {
     }
 
     fn finish_small(&mut self) {
-        if let Partial::Small { kind, stream, payload, .. } =
-            std::mem::replace(&mut self.partial, Partial::NONE)
+        if let Partial::Small {
+            kind,
+            stream,
+            payload,
+            ..
+        } = std::mem::replace(&mut self.partial, Partial::NONE)
         {
-            self.next = Some(Event::Frame { kind, stream, payload });
+            self.next = Some(Event::Frame {
+                kind,
+                stream,
+                payload,
+            });
         }
     }
 
@@ -370,7 +408,9 @@ impl Reader {
                 buffer.copy_within(part.clone(), 0);
             }
         } else {
-            let size = self.size.max(Size::holding(super::record::RECORD_MAX_BYTES));
+            let size = self
+                .size
+                .max(Size::holding(super::record::RECORD_MAX_BYTES));
             let mut larger = Buffer::take(size);
             larger[..part.len()].copy_from_slice(&buffer[part.clone()]);
             *buffer = larger;
@@ -399,4 +439,11 @@ fn protocol(error: RecordError) -> StreamError {
         RecordError::KeyUpdateFlood => "too many key updates in a row",
         RecordError::KeysExhausted => "no further keys can be derived",
     })
+}
+
+#[cfg(test)]
+impl Reader {
+    pub(super) fn holds_no_buffer(&self) -> bool {
+        self.buffer.is_none()
+    }
 }

@@ -79,11 +79,17 @@ enum Side {
 
 impl Schedule {
     pub(super) fn client(kernel: KernelConnection<ClientConnectionData>) -> Self {
-        Self { side: Side::Client(kernel), owes_update: false }
+        Self {
+            side: Side::Client(kernel),
+            owes_update: false,
+        }
     }
 
     pub(super) fn server(kernel: KernelConnection<ServerConnectionData>) -> Self {
-        Self { side: Side::Server(kernel), owes_update: false }
+        Self {
+            side: Side::Server(kernel),
+            owes_update: false,
+        }
     }
 
     pub(super) fn owes_update(&self) -> bool {
@@ -137,7 +143,10 @@ impl Keys {
     /// RFC 8446 §5.3: the counter, left-padded, exclusive-or the vector.
     fn next_nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
-        for (byte, count) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+        for (byte, count) in nonce[NONCE_LEN - 8..]
+            .iter_mut()
+            .zip(self.sequence.to_be_bytes())
+        {
             *byte ^= count;
         }
         self.sequence += 1;
@@ -153,7 +162,10 @@ pub(super) struct Sealer {
 
 impl Sealer {
     pub(super) fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Option<Self> {
-        Some(Self { keys: Keys::new(secrets)?, records_per_key: RECORDS_PER_KEY })
+        Some(Self {
+            keys: Keys::new(secrets)?,
+            records_per_key: RECORDS_PER_KEY,
+        })
     }
 
     /// Renews keys after this many records; tests set it low.
@@ -223,7 +235,10 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Option<Self> {
-        Some(Self { keys: Keys::new(secrets)?, idle_key_updates: 0 })
+        Some(Self {
+            keys: Keys::new(secrets)?,
+            idle_key_updates: 0,
+        })
     }
 
     /// The length of the whole record at the front of `bytes`; `None` while its header is incomplete.
@@ -255,7 +270,10 @@ impl Opener {
             .open_in_place(nonce, Aad::from(&*header), body)
             .map_err(|_| RecordError::BadMac)?;
         // The inner content type is the last byte that is not zero; zeros behind it are padding.
-        let end = padded.iter().rposition(|byte| *byte != 0).ok_or(RecordError::NoContentType)?;
+        let end = padded
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .ok_or(RecordError::NoContentType)?;
         if end > PLAINTEXT_MAX_BYTES {
             return Err(RecordError::TooLong);
         }

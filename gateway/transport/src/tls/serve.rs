@@ -7,12 +7,7 @@ use tokio::{sync::watch, time::timeout};
 use tracing::debug;
 
 use super::{
-    Role, Shared,
-    connection::Connection,
-    control,
-    frame::Kind,
-    link::TlsLink,
-    reader::Event,
+    Role, Shared, connection::Connection, control, frame::Kind, link::TlsLink, reader::Event,
     stream::TlsStream,
 };
 use crate::{DialTarget, LinkState, Stream, StreamError};
@@ -31,9 +26,11 @@ pub(super) async fn first_frame(
         .await
         .map_err(|_| StreamError::Protocol("no first frame within its deadline"))??;
     let role = match &first {
-        Event::Frame { kind: Kind::Ping, payload, .. } if payload.len() == 9 => {
-            Role::from_byte(payload[0])
-        }
+        Event::Frame {
+            kind: Kind::Ping,
+            payload,
+            ..
+        } if payload.len() == 9 => Role::from_byte(payload[0]),
         Event::Frame { .. } | Event::Data { .. } | Event::Ended => None,
     };
     let link = shared.link_to(&connection.peer);
@@ -44,7 +41,9 @@ pub(super) async fn first_frame(
             Ok(())
         }
         Some(Role::Control) => control::answer(shared, &link, connection).await,
-        None => Err(StreamError::Protocol("a connection that does not begin with its role")),
+        None => Err(StreamError::Protocol(
+            "a connection that does not begin with its role",
+        )),
     }
 }
 
@@ -94,7 +93,12 @@ async fn serve(
             }
             Ok(()) = draining.changed(), if !told_to_drain => continue,
         };
-        let Event::Frame { kind, stream: id, payload } = event else {
+        let Event::Frame {
+            kind,
+            stream: id,
+            payload,
+        } = event
+        else {
             return match event {
                 Event::Ended => Ok(()),
                 Event::Data { .. } | Event::Frame { .. } => {
@@ -112,14 +116,18 @@ async fn serve(
             | Kind::Ping
             | Kind::Pong
             | Kind::Drain => {
-                return Err(StreamError::Protocol("a frame that has no place between streams"));
+                return Err(StreamError::Protocol(
+                    "a frame that has no place between streams",
+                ));
             }
         }
         if id != connection.last_stream.wrapping_add(1) {
             return Err(StreamError::Protocol("stream numbers that do not count up"));
         }
         if connection.not_after <= shared.now_unix_seconds() {
-            return Err(StreamError::Protocol("a stream on a connection whose certificate expired"));
+            return Err(StreamError::Protocol(
+                "a stream on a connection whose certificate expired",
+            ));
         }
         let header = StreamOpen::decode(&payload)?;
         connection.last_stream = id;
@@ -132,7 +140,10 @@ async fn serve(
         if *made != Made::ByPeer {
             link.reverse_free.fetch_add(1, Relaxed);
         }
-        let Some(returned) = stream.into_tls().and_then(|stream| stream.into_connection()) else {
+        let Some(returned) = stream
+            .into_tls()
+            .and_then(|stream| stream.into_connection())
+        else {
             return Ok(());
         };
         connection = returned;
@@ -141,7 +152,11 @@ async fn serve(
 
 /// Resolves when the link is closed for good.
 async fn closed(state: &mut watch::Receiver<LinkState>) {
-    if state.wait_for(|state| *state == LinkState::Closed).await.is_err() {
+    if state
+        .wait_for(|state| *state == LinkState::Closed)
+        .await
+        .is_err()
+    {
         std::future::pending::<()>().await;
     }
 }
@@ -157,11 +172,14 @@ fn replace_reverse(shared: &Arc<Shared>, link: &Arc<TlsLink>, made: &Made) {
 
 /// Dials until enough connections are free for the peer to open on.
 pub(super) fn keep_reverse(shared: &Arc<Shared>, link: &Arc<TlsLink>, target: &DialTarget) {
-    while link.reverse_free.load(Relaxed) < REVERSE_FREE
-        && link.inbound.load(Relaxed) < REVERSE_MAX
+    while link.reverse_free.load(Relaxed) < REVERSE_FREE && link.inbound.load(Relaxed) < REVERSE_MAX
     {
         link.reverse_free.fetch_add(1, Relaxed);
-        tokio::spawn(reverse(Arc::clone(shared), Arc::clone(link), target.clone()));
+        tokio::spawn(reverse(
+            Arc::clone(shared),
+            Arc::clone(link),
+            target.clone(),
+        ));
     }
 }
 

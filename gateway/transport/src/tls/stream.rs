@@ -75,7 +75,14 @@ impl TlsStream {
     }
 
     pub(crate) fn split(&mut self) -> (TlsReadHalf<'_>, TlsWriteHalf<'_>) {
-        let Connection { socket, reader, writer, schedule, draining, .. } = self
+        let Connection {
+            socket,
+            reader,
+            writer,
+            schedule,
+            draining,
+            ..
+        } = self
             .connection
             .as_mut()
             .expect("the connection is taken out only when the stream is consumed or dropped");
@@ -88,7 +95,13 @@ impl TlsStream {
                 received: &mut self.received,
                 draining,
             },
-            TlsWriteHalf { socket, writer, schedule, id: self.id, sent: &mut self.sent },
+            TlsWriteHalf {
+                socket,
+                writer,
+                schedule,
+                id: self.id,
+                sent: &mut self.sent,
+            },
         )
     }
 
@@ -97,7 +110,10 @@ impl TlsStream {
             && self.sent != Sent::Broken
         {
             let code = Reason::Failed(failure).code();
-            if connection.put(Kind::Reset, self.id, code.as_bytes()).is_ok() {
+            if connection
+                .put(Kind::Reset, self.id, code.as_bytes())
+                .is_ok()
+            {
                 let _ = connection.writer.try_flush(&connection.socket);
             }
         }
@@ -142,7 +158,11 @@ pub(crate) struct TlsReadHalf<'a> {
 impl TlsReadHalf<'_> {
     pub(crate) async fn reply(&mut self) -> Result<StreamReply, StreamError> {
         match self.next().await? {
-            Event::Frame { kind: Kind::Reply, payload, .. } => Ok(StreamReply::decode(&payload)?),
+            Event::Frame {
+                kind: Kind::Reply,
+                payload,
+                ..
+            } => Ok(StreamReply::decode(&payload)?),
             Event::Frame { .. } | Event::Data { .. } | Event::Ended => {
                 Err(self.broken("a stream that does not begin with its reply"))
             }
@@ -157,11 +177,15 @@ impl TlsReadHalf<'_> {
         }
         match self.next().await? {
             Event::Data { .. } => Ok(Fill::Data),
-            Event::Frame { kind: Kind::End, .. } => {
+            Event::Frame {
+                kind: Kind::End, ..
+            } => {
                 *self.received = Received::Ended;
                 Ok(Fill::End)
             }
-            Event::Frame { .. } | Event::Ended => Err(self.broken("a frame that has no place in a stream")),
+            Event::Frame { .. } | Event::Ended => {
+                Err(self.broken("a frame that has no place in a stream"))
+            }
         }
     }
 
@@ -183,12 +207,21 @@ impl TlsReadHalf<'_> {
                 }
             };
             match event {
-                Event::Frame { kind: Kind::Drain, .. } => *self.draining = true,
-                Event::Frame { kind: Kind::Reset, stream, payload } if stream == self.id => {
+                Event::Frame {
+                    kind: Kind::Drain, ..
+                } => *self.draining = true,
+                Event::Frame {
+                    kind: Kind::Reset,
+                    stream,
+                    payload,
+                } if stream == self.id => {
                     *self.received = Received::Broken;
                     return Err(StreamError::Reset(failure_of(&payload)));
                 }
-                Event::Ended | Event::Frame { kind: Kind::Close, .. } => {
+                Event::Ended
+                | Event::Frame {
+                    kind: Kind::Close, ..
+                } => {
                     *self.received = Received::Broken;
                     return Err(StreamError::Cut);
                 }
@@ -208,7 +241,10 @@ impl TlsReadHalf<'_> {
 
 /// The failure a RESET names; a code we do not know is still a reset by the peer.
 fn failure_of(payload: &[u8]) -> Failure {
-    match std::str::from_utf8(payload).ok().and_then(Reason::from_code) {
+    match std::str::from_utf8(payload)
+        .ok()
+        .and_then(Reason::from_code)
+    {
         Some(Reason::Failed(failure)) => failure,
         Some(Reason::Completed | Reason::Refused(_)) | None => Failure::PeerReset,
     }

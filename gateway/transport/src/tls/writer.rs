@@ -39,7 +39,11 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(sealer: Sealer) -> Self {
-        Self { sealer, buffer: None, pending: 0..0 }
+        Self {
+            sealer,
+            buffer: None,
+            pending: 0..0,
+        }
     }
 
     #[cfg(test)]
@@ -61,8 +65,11 @@ impl Writer {
             return Ok(());
         };
         let slot = &mut buffer[start..start + AROUND_BYTES + payload.len()];
-        slot[record::HEADER_BYTES..FRONT_BYTES]
-            .copy_from_slice(&frame::encode(kind, payload.len(), stream));
+        slot[record::HEADER_BYTES..FRONT_BYTES].copy_from_slice(&frame::encode(
+            kind,
+            payload.len(),
+            stream,
+        ));
         slot[FRONT_BYTES..FRONT_BYTES + payload.len()].copy_from_slice(payload);
         self.sealer.seal(slot);
         self.pending.end = start + AROUND_BYTES + payload.len();
@@ -122,8 +129,11 @@ impl Writer {
             }
             let payload = filled.min(slot.len() - AROUND_BYTES);
             let slot = &mut slot[..AROUND_BYTES + payload];
-            slot[record::HEADER_BYTES..FRONT_BYTES]
-                .copy_from_slice(&frame::encode(Kind::Data, payload, stream));
+            slot[record::HEADER_BYTES..FRONT_BYTES].copy_from_slice(&frame::encode(
+                Kind::Data,
+                payload,
+                stream,
+            ));
             self.sealer.seal(slot);
             self.pending.end += slot.len();
             filled -= payload;
@@ -135,7 +145,9 @@ impl Writer {
         const ALERT_BYTES: usize = record::HEADER_BYTES + 2 + record::TRAILER_BYTES;
         let start = self.reserve(ALERT_BYTES);
         if let Some(buffer) = &mut self.buffer {
-            let used = self.sealer.close_notify(&mut buffer[start..start + ALERT_BYTES]);
+            let used = self
+                .sealer
+                .close_notify(&mut buffer[start..start + ALERT_BYTES]);
             self.pending.end = start + used;
         }
     }
@@ -175,7 +187,10 @@ impl Writer {
     /// Makes sure that `bytes` fit behind what is queued, and answers where they go.
     fn reserve(&mut self, bytes: usize) -> usize {
         let held = self.pending.len();
-        let fits = self.buffer.as_ref().is_some_and(|buffer| buffer.len() - self.pending.end >= bytes);
+        let fits = self
+            .buffer
+            .as_ref()
+            .is_some_and(|buffer| buffer.len() - self.pending.end >= bytes);
         if !fits {
             let mut larger = Buffer::take(Size::holding(held + bytes));
             if let Some(buffer) = &self.buffer {
@@ -204,5 +219,12 @@ impl Writer {
             self.pending.end = start + used;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Writer {
+    pub(super) fn holds_no_buffer(&self) -> bool {
+        self.buffer.is_none()
     }
 }
