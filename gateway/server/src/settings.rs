@@ -27,6 +27,7 @@ use self::log::{RawAccessLog, RawLog};
 use self::mistake::Findings;
 use self::value::{Number, PlaceName, number};
 
+mod address;
 mod disk;
 mod document;
 mod export;
@@ -51,6 +52,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use self::address::{Host, HostPort};
 pub use self::export::{Direct, Export};
 pub use self::files::{Certificates, FILE_MAX_BYTES, Files, IdentityFiles, read_file};
 pub use self::identity::Identity;
@@ -63,7 +65,7 @@ pub use self::mistake::{Mistake, MistakeCode, Mistakes, Position};
 pub use self::peer::{Peer, Roots, Transport};
 pub use self::ports::{NoPortLeft, PortAllocator, PortBook, PortBookError, QUARANTINE, Wanted};
 pub use self::show::{NamedFile, Secret};
-pub use self::value::{Host, HostPort, PortRange};
+pub use self::value::PortRange;
 pub use self::watch::ConfigWatch;
 
 /// Where state is kept unless told otherwise.

@@ -75,6 +75,11 @@ macro_rules! mistake_codes {
                 match self { $(Self::$name => $summary,)+ }
             }
 
+            /// The code that is written `code`.
+            pub fn from_code(code: &str) -> Option<Self> {
+                Self::all().find(|candidate| candidate.code() == code)
+            }
+
             /// Every code, in ascending order.
             pub fn all() -> impl Iterator<Item = Self> {
                 [$(Self::$name),+].into_iter()

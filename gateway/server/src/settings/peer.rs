@@ -7,11 +7,12 @@ use corinth_model::{ClusterName, TrustDomain};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::address::HostPort;
 use super::field::{At, Field, Optional, items, lacking, missing};
 use super::files::{self, Certificates};
 use super::mistake::{Findings, MistakeCode, Position};
 use super::show::NamedFile;
-use super::value::{Choice, Flag, HostPort, Number, Pem, distinct, number};
+use super::value::{Choice, Flag, Number, Pem, distinct, number};
 
 /// Most streams one peer may be allowed.
 pub(super) const STREAMS_MAX: u32 = 1_000_000;

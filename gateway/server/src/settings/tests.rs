@@ -418,3 +418,27 @@ fn reading_a_file_that_is_none_says_so() {
     std::fs::write(&large, vec![b' '; 2 << 20]).expect("written");
     assert_eq!(mistakes(Settings::read(&large)), [("CRN940", 0, 0)]);
 }
+
+#[test]
+fn eight_thousand_imports_are_read_in_time() {
+    let mut text = String::from(
+        "cluster: east\npeers: [{name: west, bundle: w, acceptOnly: true}]\nimports:\n",
+    );
+    for n in 0..8000 {
+        text.push_str(&format!(
+            "- {{service: s{n}.shop, port: 80, from: [west]}}\n"
+        ));
+    }
+    let start = std::time::Instant::now();
+    let mut settings = good(&text);
+    settings
+        .assign_ports(&PortBook::default(), SystemTime::UNIX_EPOCH)
+        .expect("room for all");
+    let tables = settings.tables(1).expect("no conflicts");
+    assert_eq!(tables.routes.len(), 8000);
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+}
