@@ -30,6 +30,7 @@ use crate::{
     limits::{HalfOpen, HalfOpenLimits},
     listen::{self, Door, ListenError, Listening},
     node::{self, IdentityError, Node},
+    observe,
     record::{Logged, Telemetry},
     settings::{AccessScope, AccessTarget, Mistakes, PortBook, PortBookError, Settings, read_file},
     shared::{Shared, Times},
@@ -41,7 +42,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is wrong.
-    #[error("{0}")]
+    #[error(transparent)]
     Mistakes(#[from] Mistakes),
     /// The node has no identity.
     #[error(transparent)]
@@ -99,7 +100,7 @@ pub struct Surroundings {
 
 impl Gateway {
     /// Makes everything and starts to serve.
-    pub async fn start(
+    pub fn start(
         mut settings: Settings,
         surroundings: Surroundings,
     ) -> Result<Self, StartError> {
@@ -140,6 +141,7 @@ impl Gateway {
             times(&settings),
         ));
         sink.connect(&shared);
+        observe::register(&metrics, &shared, &node.own)?;
         let workers = (0..settings.workers as usize)
             .map(|number| Worker::start(number, Arc::clone(&shared)))
             .collect::<io::Result<Vec<_>>>()
@@ -306,7 +308,7 @@ impl Gateway {
     /// limit, the rest cut. Ends early when the drain is terminated meanwhile.
     pub async fn stop(&self) {
         let drain = self.shared.drain.clone();
-        let limits = self.changing.lock().settings.drain.clone();
+        let limits = self.changing.lock().settings.drain;
         self.readiness.drain();
         drain.start();
         self.shared.transport.drain();

@@ -1,12 +1,12 @@
 //! The story of one stream that a peer opened: admit it, find an endpoint that accepts, relay, record.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Weak},
     time::Instant,
 };
 
-use corinth_api::{StreamKind, StreamOpen, StreamReply};
+use corinth_api::{HeaderError, StreamKind, StreamOpen, StreamReply};
 use corinth_core::{Admission, Opening, Outcome};
 use corinth_model::{ClusterName, Failure, Protocol, Reason, Refusal, RouteName, Tables, Target};
 use corinth_transport::{BoxFuture, Link, Stream, StreamSink};
@@ -20,6 +20,9 @@ use crate::{
     session::{connect, unlinked},
     shared::{PermitGuard, Shared},
 };
+
+/// The source of a stream that does not claim one.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Takes the streams of peers once the gateway stands; it and the transport need each other.
 #[derive(Default)]
@@ -50,7 +53,7 @@ impl StreamSink for Sink {
                 header
                     .claim
                     .address
-                    .unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
+                    .unwrap_or(NOWHERE),
                 0,
             );
             let mut record = Record::open(&shared.telemetry, Intake::Peer, source, Instant::now());
@@ -58,6 +61,20 @@ impl StreamSink for Sink {
             let reason = serve(&shared, link, &header, stream, &mut record, &carried).await;
             record.close(&carried, reason, Instant::now());
         })
+    }
+
+    fn unreadable(&self, link: &Arc<dyn Link>, error: &HeaderError) {
+        let Some(shared) = self.shared.lock().upgrade() else {
+            return;
+        };
+        let nowhere = SocketAddr::new(NOWHERE, 0);
+        let now = Instant::now();
+        let mut record = Record::open(&shared.telemetry, Intake::Peer, nowhere, now);
+        let tables = shared.tables.borrow().clone();
+        let cluster = tables.cluster_of(&link.peer().trust_domain);
+        record.peer = cluster.map(|cluster| cluster.as_str().into());
+        record.asked = Some(error.to_string().into());
+        record.close(&Carried::default(), Reason::Failed(Failure::HeaderInvalid), now);
     }
 }
 

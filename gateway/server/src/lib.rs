@@ -21,6 +21,7 @@ mod keeper;
 mod limits;
 mod listen;
 mod node;
+mod observe;
 mod opening;
 mod pages;
 mod record;

@@ -1,6 +1,6 @@
 //! The gateway of one cluster.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("corinth-gateway: {error:#}");
+            let _ = writeln!(std::io::stderr(), "corinth-gateway: {error:#}");
             ExitCode::FAILURE
         }
     }

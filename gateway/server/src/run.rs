@@ -33,7 +33,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// The configuration is wrong and there is no earlier one.
-    #[error("{0}")]
+    #[error(transparent)]
     Mistakes(#[from] Mistakes),
     /// The gateway could not start.
     #[error(transparent)]
@@ -74,7 +74,7 @@ pub async fn run(config: &Path, build: Build) -> Result<(), RunError> {
         metrics: metrics.clone(),
         drain: drain.clone(),
     };
-    let gateway = Arc::new(Gateway::start(settings, surroundings).await?);
+    let gateway = Arc::new(Gateway::start(settings, surroundings)?);
     keep(&last_good, &gateway.settings());
     let pages = pages(&gateway, readiness.clone(), metrics, level);
     let admin = Admin::bind(admin_address, pages)?.spawn()?;

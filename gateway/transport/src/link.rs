@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use corinth_api::StreamOpen;
+use corinth_api::{HeaderError, StreamOpen};
 use corinth_model::{GatewayId, TrustDomain};
 use tokio::sync::watch;
 
@@ -142,4 +142,9 @@ pub trait StreamSink: Send + Sync {
         header: StreamOpen,
         stream: &'a mut Stream,
     ) -> BoxFuture<'a, ()>;
+
+    /// Notes a stream whose header could not be read; the peer is told, and the connection ends.
+    fn unreadable(&self, link: &Arc<dyn Link>, error: &HeaderError) {
+        let _ = (link, error);
+    }
 }

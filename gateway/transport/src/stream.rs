@@ -28,11 +28,15 @@ enum Kind {
 
 impl Stream {
     pub(crate) fn memory(stream: MemoryStream) -> Self {
-        Self { kind: Kind::Memory(stream) }
+        Self {
+            kind: Kind::Memory(stream),
+        }
     }
 
     pub(crate) fn tls(stream: Box<TlsStream>) -> Self {
-        Self { kind: Kind::Tls(stream) }
+        Self {
+            kind: Kind::Tls(stream),
+        }
     }
 
     pub(crate) fn into_tls(self) -> Option<Box<TlsStream>> {
@@ -63,11 +67,25 @@ impl Stream {
         match &mut self.kind {
             Kind::Memory(stream) => {
                 let (read, write) = stream.split();
-                (ReadHalf { kind: ReadKind::Memory(read) }, WriteHalf { kind: WriteKind::Memory(write) })
+                (
+                    ReadHalf {
+                        kind: ReadKind::Memory(read),
+                    },
+                    WriteHalf {
+                        kind: WriteKind::Memory(write),
+                    },
+                )
             }
             Kind::Tls(stream) => {
                 let (read, write) = stream.split();
-                (ReadHalf { kind: ReadKind::Tls(read) }, WriteHalf { kind: WriteKind::Tls(write) })
+                (
+                    ReadHalf {
+                        kind: ReadKind::Tls(read),
+                    },
+                    WriteHalf {
+                        kind: WriteKind::Tls(write),
+                    },
+                )
             }
         }
     }

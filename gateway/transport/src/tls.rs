@@ -44,10 +44,12 @@ use tokio::{
     time::timeout,
 };
 
-use self::{connection::Connection, frame::Kind, link::TlsLink};
 pub use self::handshake::HandshakeError;
 pub(crate) use self::stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
-use crate::{BoxFuture, DialError, DialTarget, Link, StreamError, StreamSink, Transport, TransportKind};
+use self::{connection::Connection, frame::Kind, link::TlsLink};
+use crate::{
+    BoxFuture, DialError, DialTarget, Link, StreamError, StreamSink, Transport, TransportKind,
+};
 
 /// The application protocol of a tunnel connection.
 pub const ALPN: &[u8] = corinth_identity::tls::TUNNEL_ALPN;
@@ -182,10 +184,12 @@ impl TlsTransport {
         received: Vec<u8>,
     ) -> Result<Accepted, AcceptError> {
         let shared = &self.shared;
-        shared.tune(&socket).map_err(|error| AcceptError::Handshake {
-            failure: Failure::TlsFailed,
-            detail: error.to_string(),
-        })?;
+        shared
+            .tune(&socket)
+            .map_err(|error| AcceptError::Handshake {
+                failure: Failure::TlsFailed,
+                detail: error.to_string(),
+            })?;
         let config = Arc::clone(&shared.server_config);
         let secured = timeout(
             shared.settings.timeouts.handshake,
@@ -197,9 +201,9 @@ impl TlsTransport {
             let (failure, detail) = explain(&error);
             AcceptError::Handshake { failure, detail }
         })?;
-        let connection = shared.admit(socket, secured).map_err(|(failure, detail)| {
-            AcceptError::Handshake { failure, detail }
-        })?;
+        let connection = shared
+            .admit(socket, secured)
+            .map_err(|(failure, detail)| AcceptError::Handshake { failure, detail })?;
         Ok(Accepted { connection })
     }
 
@@ -210,7 +214,12 @@ impl TlsTransport {
 
     /// Every link there is.
     pub fn links(&self) -> Vec<Arc<dyn Link>> {
-        self.shared.links.lock().values().map(|link| Arc::clone(link) as Arc<dyn Link>).collect()
+        self.shared
+            .links
+            .lock()
+            .values()
+            .map(|link| Arc::clone(link) as Arc<dyn Link>)
+            .collect()
     }
 
     /// The links to the gateways of one trust domain.
@@ -238,7 +247,12 @@ impl TlsTransport {
     /// Ends the links to gateways whose identity is denied by now, and every stream on them.
     pub fn close_denied(&self) {
         for link in self.links() {
-            if self.shared.settings.denials.contains(&link.peer().spiffe_id()) {
+            if self
+                .shared
+                .settings
+                .denials
+                .contains(&link.peer().spiffe_id())
+            {
                 link.close();
             }
         }
@@ -275,7 +289,10 @@ impl Transport for TlsTransport {
 
 impl Shared {
     pub(crate) fn now_unix_seconds(&self) -> u64 {
-        self.settings.clock.current_time().map_or(0, |now| UnixTime::as_secs(&now))
+        self.settings
+            .clock
+            .current_time()
+            .map_or(0, |now| UnixTime::as_secs(&now))
     }
 
     /// The link to the gateway `peer`, made if there is none.
@@ -332,16 +349,29 @@ impl Shared {
             .map_err(|_| DialError::HandshakeTimeout { address })?
             .map_err(|error| {
                 let (failure, detail) = explain(&error);
-                DialError::Handshake { address, failure, detail }
+                DialError::Handshake {
+                    address,
+                    failure,
+                    detail,
+                }
             })?;
-        let mut connection = self
-            .admit(socket, secured)
-            .map_err(|(failure, detail)| DialError::Handshake { address, failure, detail })?;
-        connection.put(Kind::Ping, 0, &role.first_payload()).map_err(|_| DialError::Closed)?;
-        connection.flush().await.map_err(|error| DialError::Connect {
-            address,
-            source: io::Error::other(error),
-        })?;
+        let mut connection =
+            self.admit(socket, secured)
+                .map_err(|(failure, detail)| DialError::Handshake {
+                    address,
+                    failure,
+                    detail,
+                })?;
+        connection
+            .put(Kind::Ping, 0, &role.first_payload())
+            .map_err(|_| DialError::Closed)?;
+        connection
+            .flush()
+            .await
+            .map_err(|error| DialError::Connect {
+                address,
+                source: io::Error::other(error),
+            })?;
         Ok(connection)
     }
 
@@ -363,7 +393,10 @@ impl Shared {
     ) -> Result<Connection, (Failure, String)> {
         let leaf = corinth_identity::peer_gateway(&secured.peer_certificates)
             .map_err(|failure| (failure, failure.summary().to_owned()))?;
-        let not_after = leaf.not_after.as_secs().min(self.settings.own.not_after().as_secs());
+        let not_after = leaf
+            .not_after
+            .as_secs()
+            .min(self.settings.own.not_after().as_secs());
         Connection::new(socket, secured, Arc::new(leaf.gateway), not_after)
             .map_err(|error| (error.failure(), error.to_string()))
     }
@@ -374,13 +407,19 @@ impl Shared {
         let socket = SockRef::from(socket);
         socket.set_tcp_user_timeout(Some(unacknowledged))?;
         socket.set_tcp_keepalive(
-            &TcpKeepalive::new().with_time(unacknowledged).with_interval(unacknowledged / 4),
+            &TcpKeepalive::new()
+                .with_time(unacknowledged)
+                .with_interval(unacknowledged / 4),
         )
     }
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     socket.connect(address).await
 }
 

@@ -171,11 +171,11 @@ impl Probes {
                     if self.sent - self.answered >= MISSED_MAX {
                         return Err(StreamError::Protocol("no answer to four probes"));
                     }
-                    self.probe(&mut connection).await?;
+                    self.probe(&mut connection)?;
                 }
                 () = link.suspected.notified() => {
                     if answer_by.is_none() {
-                        self.probe(&mut connection).await?;
+                        self.probe(&mut connection)?;
                         answer_by = Some(Instant::now() + link.answer_within());
                     }
                 }
@@ -196,7 +196,7 @@ impl Probes {
         }
     }
 
-    async fn probe(&mut self, connection: &mut Connection) -> Result<(), StreamError> {
+    fn probe(&mut self, connection: &mut Connection) -> Result<(), StreamError> {
         self.sent += 1;
         self.sent_at = Instant::now();
         let mut payload = Role::Control.first_payload();

@@ -53,7 +53,7 @@ pub(super) struct TlsLink {
     pub(super) accepted: AtomicU64,
     pub(super) dialled: AtomicU64,
     /// So that the link can hand itself to its streams.
-    this: Weak<TlsLink>,
+    this: Weak<Self>,
 }
 
 impl TlsLink {

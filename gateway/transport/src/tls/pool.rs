@@ -40,7 +40,7 @@ impl Pool {
                 .idle
                 .iter()
                 .rposition(|idle| idle.connection.is_home())
-                .or(self.idle.len().checked_sub(1))?;
+                .or_else(|| self.idle.len().checked_sub(1))?;
             let Idle { mut connection, .. } = self.idle.swap_remove(at);
             if connection.not_after <= now_unix_seconds {
                 connection.close();

@@ -103,7 +103,7 @@ impl Schedule {
             Side::Server(kernel) => kernel.update_tx_secret(),
         }
         .ok()
-        .and_then(|secrets| Keys::new(secrets))
+        .and_then(Keys::new)
         .ok_or(RecordError::KeysExhausted)
     }
 
@@ -113,7 +113,7 @@ impl Schedule {
             Side::Server(kernel) => kernel.update_rx_secret(),
         }
         .ok()
-        .and_then(|secrets| Keys::new(secrets))
+        .and_then(Keys::new)
         .ok_or(RecordError::KeysExhausted)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use corinth_api::StreamOpen;
+use corinth_api::{StreamOpen, StreamReply};
+use corinth_model::Failure;
 use tokio::{sync::watch, time::timeout};
 use tracing::debug;
 
@@ -129,8 +130,18 @@ async fn serve(
                 "a stream on a connection whose certificate expired",
             ));
         }
-        let header = StreamOpen::decode(&payload)?;
         connection.last_stream = id;
+        let header = match StreamOpen::decode(&payload) {
+            Ok(header) => header,
+            Err(error) => {
+                shared.sink.unreadable(&as_dyn, &error);
+                let mut reply = Vec::new();
+                StreamReply::Failed(Failure::HeaderInvalid).encode(&mut reply);
+                connection.put(Kind::Reply, id, &reply)?;
+                connection.flush().await?;
+                return Err(error.into());
+            }
+        };
         link.accepted.fetch_add(1, Relaxed);
         link.inbound_streams.fetch_add(1, Relaxed);
         replace_reverse(shared, link, made);
