@@ -197,12 +197,7 @@ async fn turn_away(stream: &mut Stream, reply: &StreamReply) {
     if to_peer.put_end().is_err() || to_peer.flush().await.is_err() {
         return;
     }
-    while let Ok(corinth_transport::Fill::Data) = from_peer.fill().await {
-        let taken = from_peer.lend(|chunks| Ok(chunks.iter().map(|chunk| chunk.len()).sum()));
-        if taken.is_err() {
-            return;
-        }
-    }
+    relay::discard(&mut from_peer).await;
 }
 
 async fn answer(

@@ -103,8 +103,14 @@ impl Opening<'_> {
             .map_err(|error| Missed::Next(Outcome::Failed(error.failure())))?;
         match self.wait(link, &mut stream).await {
             Ok(StreamReply::Accepted) => Ok(stream),
-            Ok(StreamReply::Refused(refusal)) => Err(Missed::Next(Outcome::Refused(refusal))),
-            Ok(StreamReply::Failed(failure)) => Err(Missed::Next(Outcome::Failed(failure))),
+            Ok(StreamReply::Refused(refusal)) => {
+                tokio::spawn(tidy(stream));
+                Err(Missed::Next(Outcome::Refused(refusal)))
+            }
+            Ok(StreamReply::Failed(failure)) => {
+                tokio::spawn(tidy(stream));
+                Err(Missed::Next(Outcome::Failed(failure)))
+            }
             Err(Broken::Client(failure)) => {
                 stream.reset(failure);
                 Err(Missed::Client(failure))
@@ -210,6 +216,22 @@ impl Opening<'_> {
         }
         Ok(true)
     }
+}
+
+/// Ends a stream that was turned away in good order, so that its connection can carry the next one.
+async fn tidy(mut stream: Stream) {
+    /// A peer that says no has nothing more to say.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (mut from_peer, mut to_peer) = stream.split();
+    let ending = async {
+        // It may have been queued already.
+        let _ = to_peer.put_end();
+        if to_peer.flush().await.is_ok() {
+            relay::discard(&mut from_peer).await;
+        }
+    };
+    // The stream is dropped either way, and reset if it has not ended.
+    let _ = tokio::time::timeout(PATIENCE, ending).await;
 }
 
 /// What ended the wait for an answer.

@@ -183,6 +183,16 @@ async fn receive(
     }
 }
 
+/// Reads to the end of a direction nobody wants any more.
+pub(crate) async fn discard(from_peer: &mut ReadHalf<'_>) {
+    while let Ok(Fill::Data) = from_peer.fill().await {
+        let taken = from_peer.lend(|chunks| Ok(chunks.iter().map(|chunk| chunk.len()).sum()));
+        if taken.is_err() {
+            return;
+        }
+    }
+}
+
 /// Resolves when the socket was reset, also while neither direction reads or writes it.
 async fn socket_error(socket: &TcpStream, side: Side) -> Failure {
     loop {

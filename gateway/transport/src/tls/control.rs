@@ -60,6 +60,12 @@ pub(super) async fn dial(
         });
     };
     let link = shared.link_to(&connection.peer);
+    if link.dialled_controls.fetch_add(1, Relaxed) > 0 {
+        // The same gateway answered at another address, or behind the same load balancer again.
+        link.dialled_controls.fetch_sub(1, Relaxed);
+        connection.close();
+        return Ok(link);
+    }
     link.measured(asked.elapsed());
     link.announced_slots.store(u32::from(pong.slots), Relaxed);
     link.set_target(target);
@@ -127,6 +133,7 @@ async fn run(shared: Arc<Shared>, link: Arc<TlsLink>, connection: Connection, dr
         draining,
     };
     let ended = probes.run(&shared, &link, connection).await;
+    link.dialled_controls.fetch_sub(1, Relaxed);
     lost(&link);
     if let Err(error) = ended {
         debug!(peer = %link.peer, %error, "control connection ended");

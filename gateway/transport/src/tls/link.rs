@@ -37,6 +37,8 @@ pub(super) struct TlsLink {
     pub(super) state: watch::Sender<LinkState>,
     /// Control connections that answer now, of either side's making.
     pub(super) controls: AtomicU32,
+    /// Of those, the ones we dialled: one is enough.
+    pub(super) dialled_controls: AtomicU32,
     /// Where more connections are dialled; `None` while only the peer has dialled.
     target: Mutex<Option<DialTarget>>,
     /// Wakes the control connections to look at once.
@@ -65,6 +67,7 @@ impl TlsLink {
             given: Notify::new(),
             state: watch::Sender::new(LinkState::Dead),
             controls: AtomicU32::new(0),
+            dialled_controls: AtomicU32::new(0),
             target: Mutex::new(None),
             suspected: Notify::new(),
             rtt_us: AtomicU64::new(0),
