@@ -56,9 +56,11 @@ impl Node {
         now: UnixTime,
     ) -> Result<Self, IdentityError> {
         let domain = &settings.trust_domain;
+        // Ports and the last good configuration are kept there whoever issues our certificate.
+        let state_dir = StateDir::open(&settings.state_dir)?;
         match (&settings.identity, &files.identity) {
             (Identity::BuiltIn { leaf_lifetime }, _) => {
-                let state = StateDir::open(&settings.state_dir)?.load_or_create(domain, now)?;
+                let state = state_dir.load_or_create(domain, now)?;
                 Self::with_authority(settings, state.authority, *leaf_lifetime, now)
             }
             (
