@@ -165,10 +165,7 @@ pub(crate) async fn find_endpoint(
             Err(failure) => Outcome::Failed(*failure),
         };
         let target = Target::Endpoint(*address);
-        shared
-            .core
-            .lock()
-            .report(route, protocol, &target, outcome, Instant::now());
+        shared.report(route, protocol, &target, outcome);
         match connected {
             Ok(socket) => return Ok(socket),
             Err(failure) => last = failure,

@@ -130,13 +130,7 @@ async fn walk(
             Err(Missed::Client(failure)) => return Err(Reason::Failed(*failure)),
         };
         let route = &plan.route;
-        shared.core.lock().report(
-            &route.name,
-            route.protocol,
-            &attempt.target,
-            outcome,
-            Instant::now(),
-        );
+        shared.report(&route.name, route.protocol, &attempt.target, outcome);
         match tried {
             Ok(found) => return Ok(found),
             Err(Missed::Lost(failure) | Missed::Client(failure)) => {

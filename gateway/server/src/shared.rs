@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corinth_core::{Core, PermitId};
+use corinth_core::{Core, Outcome, PermitId, Standing};
 use corinth_daemon::drain::{Drain, Phase};
-use corinth_model::{ClusterName, Tables};
+use corinth_model::{ClusterName, Protocol, RouteName, Tables, Target};
 use corinth_transport::{Link, LinkState, tls::TlsTransport};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -75,6 +75,24 @@ impl Shared {
 
     pub(crate) fn set_times(&self, times: Times) {
         *self.times.write() = times;
+    }
+
+    /// Tells the core what became of an attempt. Where a standing moves, the keeper has a new time to wait for.
+    pub(crate) fn report(
+        &self,
+        route: &RouteName,
+        protocol: Protocol,
+        target: &Target,
+        outcome: Outcome,
+    ) {
+        let mut core = self.core.lock();
+        let was_well = core.standing(route, protocol, target) == Standing::GOOD;
+        core.report(route, protocol, target, outcome, Instant::now());
+        let is_well = core.standing(route, protocol, target) == Standing::GOOD;
+        drop(core);
+        if !(was_well && is_well) {
+            self.core_moved.notify_one();
+        }
     }
 
     /// The links to the gateways of a cluster, the best first: up before draining, then the least busy.
