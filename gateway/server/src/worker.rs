@@ -156,3 +156,26 @@ fn take(shared: &Arc<Shared>, door: Door, socket: TcpStream, source: SocketAddr)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use corinth_model::PortNumber;
+
+    use super::*;
+
+    /// What a task costs while its connection is idle, beside sockets and keys: paid by every connection.
+    const SESSION_MAX_BYTES: usize = 4_608;
+
+    #[test]
+    fn a_session_takes_little_memory() {
+        let session = |shared: &'static Arc<Shared>, socket, source, port: PortNumber| {
+            intake::import(shared, socket, source, port)
+        };
+        let bytes = size_of_result(session);
+        assert!(bytes <= SESSION_MAX_BYTES, "an import session takes {bytes} bytes");
+    }
+
+    fn size_of_result<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+}
