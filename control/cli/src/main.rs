@@ -1,2 +1,10 @@
 //! The `corinth` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    corinth_cli::main(std::env::args_os())
+}

@@ -1,0 +1,79 @@
+//! What the demo takes of this machine: a directory that goes away again, and ports that stay its own.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+/// Ports that the kernel gives to no outgoing connection by itself (its default range begins at 32768), so that what
+/// stops and starts again finds its port as it left it. Import ports lie here by default.
+const PORTS: std::ops::RangeInclusive<u16> = 20_000..=27_999;
+/// Ports tried before the machine counts as full.
+const TRIES: u32 = 1_000;
+
+/// A directory for this run, removed at its end with all that is in it.
+pub(super) struct Place {
+    path: PathBuf,
+    given: BTreeSet<u16>,
+}
+
+impl Place {
+    pub(super) fn make() -> io::Result<Self> {
+        let name = format!("corinth-demo-{:08x}", fastrand::u32(..));
+        let path = std::env::temp_dir().join(name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self {
+            path,
+            given: BTreeSet::new(),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A loopback address that nobody listens on and that was not given before.
+    pub(super) fn address(&mut self) -> io::Result<SocketAddr> {
+        for _ in 0..TRIES {
+            let port = fastrand::u16(PORTS);
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if !self.given.contains(&port) && TcpListener::bind(address).is_ok() {
+                self.given.insert(port);
+                return Ok(address);
+            }
+        }
+        let words = format!(
+            "no port from {} to {} is free on 127.0.0.1",
+            PORTS.start(),
+            PORTS.end()
+        );
+        Err(io::Error::new(io::ErrorKind::AddrInUse, words))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What cannot be removed is left to whoever cleans the directory for temporary files.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_gives_each_port_once_and_goes_away() {
+        let mut place = Place::make().unwrap();
+        let path = place.path().to_owned();
+        fs::write(path.join("x"), "y").unwrap();
+        let ports: BTreeSet<_> = (0..20).map(|_| place.address().unwrap()).collect();
+        assert_eq!(ports.len(), 20);
+        drop(place);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,224 @@
+//! `corinth backup`, `restore` and `bundle`: what a node keeps on disk.
+//!
+//! A backup is one file, as secret as the state itself: it holds the key of the cluster's authority. Neither command
+//! overwrites anything unless told to, and even then a restore moves the present state aside instead of removing it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use corinth_gateway::settings::{Identity, IdentityFiles, Settings, read_file};
+use corinth_identity::{StateDir, StateError, create_private};
+use jiff::Timestamp;
+use rustls_pki_types::UnixTime;
+
+use crate::{
+    args::{BackupArgs, NodeArgs, RestoreArgs},
+    config,
+    exit::Exit,
+    terminal::Terminal,
+    trouble::Trouble,
+};
+
+/// What a gateway keeps in its state directory beside its authority.
+const FURTHER_FILES: &[&str] = &[
+    "import-ports.json",
+    "last-good.yaml",
+    "last-good.previous.yaml",
+];
+/// The roots for peers, of a built-in authority.
+const BUNDLE_FILE: &str = "bundle.pem";
+
+pub(crate) fn backup(terminal: &Terminal, args: &BackupArgs) -> Result<Exit, Trouble> {
+    let what = || format!("no backup was written to {}", args.output.display());
+    let settings = config::usable(&args.node.config)?;
+    if !matches!(settings.identity, Identity::BuiltIn { .. }) {
+        return Err(Trouble::new(
+            Exit::Found,
+            what(),
+            "the identity of this node comes from files that its configuration names",
+            "back up those files where they are made; everything else grows anew",
+        ));
+    }
+    if !args.overwrite && fs::symlink_metadata(&args.output).is_ok() {
+        return Err(Trouble::new(
+            Exit::Internal,
+            what(),
+            "it already exists",
+            "choose another name, or replace it with --overwrite",
+        ));
+    }
+    // Opening makes the directory, which would hide that the path is wrong.
+    if !settings.state_dir.exists() {
+        return Err(Trouble::new(
+            Exit::Unreachable,
+            what(),
+            format!(
+                "there is no state directory {}",
+                settings.state_dir.display()
+            ),
+            "check `stateDir` in the configuration; a node that never ran has nothing to back up",
+        ));
+    }
+    let failed = |error: StateError| state_trouble(what(), &error);
+    let state = StateDir::open(&settings.state_dir).map_err(failed)?;
+    let mut archive = Vec::new();
+    state.backup(FURTHER_FILES, &mut archive).map_err(failed)?;
+    write_private(&args.output, &archive).map_err(|error| {
+        Trouble::new(
+            Exit::Internal,
+            what(),
+            error,
+            "check that the directory exists, may be written to and has room",
+        )
+    })?;
+    terminal.note(&format!(
+        "backed up {} to {}; it holds the private key of the cluster's authority: keep it secret\n",
+        settings.state_dir.display(),
+        args.output.display()
+    ));
+    Ok(Exit::Done)
+}
+
+pub(crate) fn restore(terminal: &Terminal, args: &RestoreArgs) -> Result<Exit, Trouble> {
+    let settings = config::usable(&args.node.config)?;
+    let target = &settings.state_dir;
+    let what = || format!("{} was not restored", target.display());
+    let failed = |error: StateError| state_trouble(what(), &error);
+    let io_failed = |error: io::Error| {
+        Trouble::new(
+            Exit::Internal,
+            what(),
+            error,
+            "check that the directory above it may be written to and has room",
+        )
+    };
+    let input = File::open(&args.input)
+        .and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("not a regular file")),
+        })
+        .map_err(|error| {
+            let what = format!("the backup {} cannot be read", args.input.display());
+            let remedy = "check the path and who may read the file";
+            Trouble::new(Exit::Unreachable, what, error, remedy)
+        })?;
+    if !args.overwrite || !target.exists() {
+        let state = StateDir::open(target).map_err(failed)?;
+        state
+            .restore(&settings.trust_domain, input)
+            .map_err(failed)?;
+    } else {
+        // Beside it and whole before anything that is there moves.
+        let suffix = Timestamp::now().as_second();
+        let beside = sibling(target, &format!("restoring-{suffix}"));
+        let state = StateDir::open(&beside).map_err(failed)?;
+        if let Err(error) = state.restore(&settings.trust_domain, input) {
+            // Ours alone, and of no use.
+            let _ = fs::remove_dir_all(&beside);
+            return Err(failed(error));
+        }
+        let aside = sibling(target, &format!("before-restore-{suffix}"));
+        fs::rename(target, &aside).map_err(io_failed)?;
+        fs::rename(&beside, target).map_err(io_failed)?;
+        terminal.note(&format!(
+            "the state that was there is now {}\n",
+            aside.display()
+        ));
+    }
+    terminal.note(&format!(
+        "restored {}; start the node, or start it again if it runs\n",
+        target.display()
+    ));
+    Ok(Exit::Done)
+}
+
+pub(crate) fn bundle(terminal: &Terminal, args: &NodeArgs) -> Result<Exit, Trouble> {
+    let settings = config::usable(&args.config)?;
+    let what = "the roots of this node cannot be printed";
+    let files = settings
+        .load(read_file)
+        .map_err(|mistakes| config::wrong(&args.config, &mistakes))?;
+    let pem = match &files.identity {
+        IdentityFiles::Authority { certificate, .. } => certificate.pem().to_owned(),
+        IdentityFiles::Leaf { bundle, .. } => bundle.pem().to_owned(),
+        IdentityFiles::BuiltIn => {
+            built_in(terminal, &settings).map_err(|error| state_trouble(what.to_owned(), &error))?
+        }
+    };
+    terminal.print(&pem)?;
+    Ok(Exit::Done)
+}
+
+/// The roots of the authority in the state directory, which is made if there is none.
+fn built_in(terminal: &Terminal, settings: &Settings) -> Result<String, StateError> {
+    let state = StateDir::open(&settings.state_dir)?;
+    let made = state.load_or_create(&settings.trust_domain, UnixTime::now())?;
+    if made.is_new {
+        terminal.note(&format!(
+            "made the authority of {} in {}\n",
+            settings.trust_domain.as_str(),
+            settings.state_dir.display()
+        ));
+    }
+    let path = settings.state_dir.join(BUNDLE_FILE);
+    fs::read_to_string(&path).map_err(|error| StateError::Io {
+        action: "reading",
+        path,
+        error,
+    })
+}
+
+/// Writes `bytes` to a new file that only we may read, and puts it at `path` once it is whole.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = sibling(path, &format!("writing-{}", std::process::id()));
+    let written = create_private(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    });
+    if written.is_err() {
+        // What is half written must not stay: it is secret.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// `path` with something more at the end of its name.
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn state_trouble(what: String, error: &StateError) -> Trouble {
+    let (exit, remedy) = match error {
+        StateError::Occupied(_) => (
+            Exit::Internal,
+            "restore with --overwrite to move what is there aside first",
+        ),
+        StateError::Archive(_) => (
+            Exit::Found,
+            "use a file that corinth backup has written, of a node with the same trust domain",
+        ),
+        StateError::Empty { .. } => (Exit::Found, "corinth run --config FILE"),
+        StateError::Permissions { .. } => (Exit::Internal, "run that command, then try again"),
+        StateError::Io { .. } => (
+            Exit::Internal,
+            "check `stateDir` in the configuration, and who owns that directory",
+        ),
+        StateError::Kind { .. }
+        | StateError::TooLarge(_)
+        | StateError::KeyMissing { .. }
+        | StateError::Authority { .. }
+        | StateError::Bundle { .. }
+        | StateError::Name(_) => (
+            Exit::Internal,
+            "mend the state directory, or restore a backup with --overwrite",
+        ),
+    };
+    Trouble::new(exit, what, error, remedy)
+}
