@@ -157,6 +157,11 @@ impl Probes {
     ) -> Result<(), StreamError> {
         let mut state = link.state.subscribe();
         let mut draining = shared.draining.subscribe();
+        // What changed before this task began counts as a change too.
+        state.mark_changed();
+        if *draining.borrow() {
+            draining.mark_changed();
+        }
         let mut ticks = interval(shared.settings.timeouts.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Set while a stream waits longer than it should: the next answer must come before it.

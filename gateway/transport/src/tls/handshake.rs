@@ -180,7 +180,15 @@ async fn drive<S: Side>(
 
 fn step<S: Side>(side: &mut S, progress: &mut Progress) -> Result<Step, HandshakeError> {
     let UnbufferedStatus { discard, state, .. } = side.process(&mut progress.incoming);
-    let step = match state? {
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => {
+            // rustls remembers positions in what is left: the front must go now as well.
+            progress.incoming.drain(..discard);
+            return Err(error.into());
+        }
+    };
+    let step = match state {
         ConnectionState::EncodeTlsData(mut data) => {
             encode(&mut progress.outgoing, |room| data.encode(room))?;
             Step::Again
@@ -239,7 +247,6 @@ async fn receive(socket: &mut TcpStream, incoming: &mut Vec<u8>) -> Result<(), H
 
 /// After an error rustls has an alert to send; whether it arrives changes nothing.
 async fn send_alert<S: Side>(side: &mut S, socket: &mut TcpStream, progress: &mut Progress) {
-    progress.incoming.clear();
     while let Ok(Step::Again) = step(side, progress) {}
     let _ = socket.write_all(&progress.outgoing).await;
 }

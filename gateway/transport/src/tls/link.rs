@@ -163,6 +163,11 @@ impl TlsLink {
                 LinkState::Up | LinkState::Draining => {}
             }
             let taken = pool.take(shared.now_unix_seconds());
+            let drains = *state.borrow() == LinkState::Draining;
+            if taken.is_none() && drains && self.target().is_none() {
+                // A peer that drains dials no more for us, and what is in use is not used again.
+                return Err(OpenError::NoConnection);
+            }
             let waiting = taken.is_none().then(|| pool.wait());
             self.dial_more(&shared, &mut pool);
             drop(pool);
@@ -194,7 +199,7 @@ impl TlsLink {
     /// Starts the dials that the pool wants, where we can dial.
     fn dial_more(&self, shared: &Arc<Shared>, pool: &mut Pool) {
         let wanted = pool.dials_wanted();
-        if wanted == 0 {
+        if wanted == 0 || pool.closed {
             return;
         }
         let (Some(target), Some(link)) = (self.target(), self.this.upgrade()) else {
@@ -226,9 +231,12 @@ async fn dial_one(shared: Arc<Shared>, link: Arc<TlsLink>, target: DialTarget) {
     pool.dialling -= 1;
     match dialled {
         Ok(connection) if connection.peer == link.peer => {
+            pool.give(connection, Instant::now());
+            // Who came while all dials were taken still waits.
+            link.dial_more(&shared, &mut pool);
             drop(pool);
             link.dialled.fetch_add(1, Relaxed);
-            link.give(connection);
+            link.given.notify_one();
         }
         Ok(connection) => {
             let nobody_left = pool.dialling == 0;

@@ -127,7 +127,12 @@ impl TlsStream {
     }
 
     fn finish(&mut self) -> Option<Connection> {
-        if self.received == Received::Ended && self.sent == Sent::Ended {
+        // An end that was put and not flushed would reach the peer only with the next stream.
+        let is_sent = |connection: &Connection| connection.writer.is_flushed();
+        if self.received == Received::Ended
+            && self.sent == Sent::Ended
+            && self.connection.as_ref().is_some_and(is_sent)
+        {
             return self.connection.take();
         }
         self.reset(Failure::PeerReset);

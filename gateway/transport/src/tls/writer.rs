@@ -177,6 +177,10 @@ impl Writer {
         Ok(true)
     }
 
+    pub(super) fn is_flushed(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     fn release_if_sent(&mut self) {
         if self.pending.is_empty() {
             self.buffer = None;

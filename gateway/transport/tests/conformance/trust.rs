@@ -109,7 +109,7 @@ fn an_acceptor_without_a_bundle_is_refused() {
     run::to_its_end(|| async {
         let (a, b) = (Cluster::new(A), Cluster::new(B));
         let error = dial(&[], &a, &b, &[&a]).await;
-        assert_eq!(error.failure(), Failure::WrongPeer, "{error}");
+        assert_eq!(error.failure(), Failure::Untrusted, "{error}");
     });
 }
 
