@@ -1,10 +1,16 @@
 //! Serves a connection on which the peer opens streams.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use corinth_api::{StreamOpen, StreamReply};
 use corinth_model::Failure;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tracing::debug;
 
 use super::{
@@ -17,6 +23,8 @@ use crate::{DialTarget, LinkState, Stream, StreamError};
 const REVERSE_FREE: u32 = 2;
 /// However many streams the acceptor opens, a dialer holds at most this many connections for them.
 const REVERSE_MAX: u32 = 4_096;
+/// Before a connection is dialled for the peer in place of the last one that ended.
+const REVERSE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Reads what an accepted connection is for, and serves it so.
 pub(super) async fn first_frame(
@@ -203,7 +211,7 @@ async fn reverse(shared: Arc<Shared>, mut link: Arc<TlsLink>, target: DialTarget
                 link = shared.link_to(&connection.peer);
                 link.reverse_free.fetch_add(1, Relaxed);
             }
-            streams(&shared, &link, connection, Made::ByUs(target)).await
+            streams(&shared, &link, connection, Made::ByUs(target.clone())).await
         }
         Err(error) => {
             debug!(address = %target.address, %error, "dialling for the peer's streams failed");
@@ -213,5 +221,11 @@ async fn reverse(shared: Arc<Shared>, mut link: Arc<TlsLink>, target: DialTarget
     link.reverse_free.fetch_sub(1, Relaxed);
     if let Err(error) = served {
         debug!(peer = %link.peer, %error, "a connection for the peer's streams ended");
+    }
+    // They expire and break like any other; without one the peer would have no way to us.
+    sleep(REVERSE_PAUSE).await;
+    let is_up = *link.state.borrow() == LinkState::Up;
+    if is_up && !*shared.draining.borrow() && link.reverse_free.load(Relaxed) == 0 {
+        keep_reverse(&shared, &link, &target);
     }
 }

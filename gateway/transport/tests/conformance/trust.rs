@@ -1,17 +1,17 @@
 //! What only a transport with certificates does: who is trusted, and for how long.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use corinth_api::StreamReply;
 use corinth_model::Failure;
 use corinth_transport::{
-    DialError, LinkState, Transport,
+    DialError, Link, LinkState, Transport,
     tls::{Timeouts, TlsTransport},
 };
 use tokio::net::TcpListener;
 
 use crate::{
-    pair::{A, B, Between, Carrier, STRANGER, Sink, header, settled},
+    pair::{A, B, Between, Carrier, Pair, STRANGER, Sink, header, settled},
     run,
     talk::Talk,
     tls::{Clock, Cluster, NOW, Tls, at, listen},
@@ -65,21 +65,46 @@ fn renewed_certificates_keep_both_sides_opening_streams() {
         let mut pair = Tls::<false>::pair(Between::Nothing).await;
         let (link, far_link) = pair.dial().await;
         for hours in [12, 25, 37, 50] {
-            let now = NOW + hours * HOUR;
-            pair.carrier.a.own.renew(at(now)).unwrap();
-            pair.carrier.b.own.renew(at(now)).unwrap();
-            pair.carrier.clock.set(now);
-            let (mut near, mut far) = pair.stream(&link).await;
-            near.write(b"there").await.unwrap();
-            assert_eq!(far.read(5).await.unwrap(), b"there");
-            let mut opener = far_link.open(&header()).await.unwrap();
-            opener.flush().await.unwrap();
-            let mut server = pair.a.next().await;
-            server.answer(StreamReply::Accepted).await.unwrap();
-            assert_eq!(opener.reply().await.unwrap(), StreamReply::Accepted);
+            renew(&pair.carrier, hours);
+            works_both_ways(&mut pair, &link, &far_link).await;
         }
         settled(&link, LinkState::Up).await;
     });
+}
+
+#[test]
+fn both_sides_open_streams_although_every_idle_connection_has_expired() {
+    run::to_its_end(|| async {
+        let mut pair = Tls::<false>::pair(Between::Nothing).await;
+        let (link, far_link) = pair.dial().await;
+        run::eventually(|| link.stats().idle >= 1 && far_link.stats().idle >= 1).await;
+        renew(&pair.carrier, 12);
+        renew(&pair.carrier, 25);
+        works_both_ways(&mut pair, &link, &far_link).await;
+    });
+}
+
+/// It is so many hours later, and both sides have a new leaf.
+fn renew(carrier: &Tls<false>, hours: u64) {
+    let now = NOW + hours * HOUR;
+    carrier.a.own.renew(at(now)).unwrap();
+    carrier.b.own.renew(at(now)).unwrap();
+    carrier.clock.set(now);
+}
+
+async fn works_both_ways(
+    pair: &mut Pair<Tls<false>>,
+    link: &Arc<dyn Link>,
+    far_link: &Arc<dyn Link>,
+) {
+    let (mut near, mut far) = pair.stream(link).await;
+    near.write(b"there").await.unwrap();
+    assert_eq!(far.read(5).await.unwrap(), b"there");
+    let mut opener = far_link.open(&header()).await.unwrap();
+    opener.flush().await.unwrap();
+    let mut server = pair.a.next().await;
+    server.answer(StreamReply::Accepted).await.unwrap();
+    assert_eq!(opener.reply().await.unwrap(), StreamReply::Accepted);
 }
 
 /// `a` and what it meets when it dials `b`, whose listener knows the clusters in `linked`.
@@ -131,7 +156,7 @@ fn hasty() -> Timeouts {
     }
 }
 
-fn hasty_dialer(a: &Cluster, b: &Cluster) -> std::sync::Arc<TlsTransport> {
+fn hasty_dialer(a: &Cluster, b: &Cluster) -> Arc<TlsTransport> {
     a.transport(&[b], &Clock::new(), hasty(), Sink::new().0)
 }
 
