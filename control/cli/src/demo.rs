@@ -141,7 +141,7 @@ fn to_try(world: &World, is_kept: bool) -> String {
         format!("curl -p -x http://{connect} http://web.shop.svc.clusterset.local/"),
         format!("curl http://{}/", world.ports.payments),
         format!(
-            "curl -v -p -x http://{connect} http://ledger.shop.svc.clusterset.local/    # CRN002"
+            "curl -i -p -x http://{connect} http://ledger.shop.svc.clusterset.local/    # CRN002"
         ),
         format!("corinth links --admin {admin}"),
         format!("corinth routes --admin {admin}"),

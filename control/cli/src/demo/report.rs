@@ -46,7 +46,8 @@ pub(super) struct Measured {
     pub(super) median: Duration,
     /// 99 of 100 calls took no longer.
     pub(super) slow: Duration,
-    /// From the first call after the event to the first answer by whoever took over.
+    /// From the first call after the event to the first answer by whoever took over; of a cluster that returns, from
+    /// its start.
     pub(super) failover: Option<Duration>,
 }
 

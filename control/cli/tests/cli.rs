@@ -1,0 +1,13 @@
+//! The built binary, as people and scripts run it: each command, and what it says to wrong input.
+
+#![allow(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
+
+mod cli {
+    mod basics;
+    mod codes;
+    mod config;
+    mod demo;
+    mod node;
+    mod state;
+    mod support;
+}
