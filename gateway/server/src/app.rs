@@ -4,8 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
-    sync::Arc,
-    time::{Instant, SystemTime},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant, SystemTime},
 };
 
 use corinth_core::{Core, Own};
@@ -322,11 +322,13 @@ impl Gateway {
             let _ = closed.await;
         }
         let left = drain.wait_idle_for(limits.limit).await;
-        if left > 0 {
+        if left > 0 && drain.phase() < Phase::Terminating {
             info!(left, "drain limit reached; what is still open is cut");
+            self.shared.drain_limit_is_reached.store(true, Relaxed);
         }
         drain.terminate();
-        drain.wait_idle_for(std::time::Duration::from_secs(1)).await;
+        // Streams end for their own reason before their links go.
+        let _ = timeout(Duration::from_secs(1), drain.wait_idle()).await;
         self.shared.core.lock().close(Instant::now());
         self.shared.transport.close();
         self.shared.telemetry.flush();

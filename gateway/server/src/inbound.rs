@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
-    opening::{Rest, accepted_after},
+    opening::accepted_after,
     record::{Intake, Record},
     relay::{self, Carried, Side},
+    said::Rest,
     session::{connect, unlinked},
     shared::{PermitGuard, Shared},
 };
@@ -134,7 +135,7 @@ async fn serve(
         relayed = relay::run(&mut endpoint, Side::Endpoint, Rest::default(), stream, idle, carried) => relayed,
         () = withdrawn(&mut tables, cluster.as_ref(), route, protocol) => Err(Failure::Withdrawn),
         () = unlinked(&mut state) => Err(Failure::Withdrawn),
-        () = shared.terminated() => Err(Failure::Terminated),
+        failure = shared.terminated() => Err(failure),
     };
     match relayed {
         Ok(()) => Reason::Completed,

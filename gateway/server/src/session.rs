@@ -10,9 +10,10 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     greeting::Greeting,
-    opening::{Missed, Opening, Said, accepted_after},
+    opening::{Missed, Opening, accepted_after},
     record::{Intake, Record},
     relay::{self, Carried, Side},
+    said::Said,
     shared::Shared,
     splice,
 };
@@ -64,7 +65,7 @@ async fn serve(
     record.route = Some(plan.route.name.clone());
     let found = tokio::select! {
         found = walk(shared, &mut client, &plan, record) => found,
-        () = shared.terminated() => Err(Reason::Failed(Failure::Terminated)),
+        failure = shared.terminated() => Err(Reason::Failed(failure)),
     };
     match found {
         Ok(found) => {
@@ -217,7 +218,7 @@ async fn splice_to(
     let Client { socket, said, .. } = client;
     let relayed = tokio::select! {
         relayed = splice::run_after(&said, &socket, &endpoint, shared.times().idle, carried) => relayed,
-        () = shared.terminated() => Err(Failure::Terminated),
+        failure = shared.terminated() => Err(failure),
     };
     match relayed {
         Ok(()) => Reason::Completed,
@@ -244,7 +245,7 @@ async fn relay_to(
     let relayed = tokio::select! {
         relayed = relay::run(&mut socket, Side::Client, said.rest(), &mut stream, idle, carried) => relayed,
         () = unlinked(&mut state) => Err(Failure::Withdrawn),
-        () = shared.terminated() => Err(Failure::Terminated),
+        failure = shared.terminated() => Err(failure),
     };
     match relayed {
         Ok(()) => Reason::Completed,

@@ -1,13 +1,16 @@
 //! What every connection of a gateway has at hand.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use corinth_core::{Core, Outcome, PermitId, Standing};
 use corinth_daemon::drain::{Drain, Phase};
-use corinth_model::{ClusterName, Protocol, RouteName, Tables, Target};
+use corinth_model::{ClusterName, Failure, Protocol, RouteName, Tables, Target};
 use corinth_transport::{Link, LinkState, tls::TlsTransport};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -26,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) half_open: Arc<HalfOpen>,
     pub(crate) terminators: Terminators,
     pub(crate) drain: Drain,
+    pub(crate) drain_limit_is_reached: AtomicBool,
     /// The core may have something to say: actions, events, a nearer timer.
     pub(crate) core_moved: Notify,
     times: RwLock<Times>,
@@ -64,6 +68,7 @@ impl Shared {
             half_open,
             terminators,
             drain,
+            drain_limit_is_reached: AtomicBool::new(false),
             core_moved: Notify::new(),
             times: RwLock::new(times),
         }
@@ -123,9 +128,13 @@ impl Shared {
         links.into_iter().map(|(_, link)| link).collect()
     }
 
-    /// Resolves when the second signal or the drain limit ends what is left.
-    pub(crate) async fn terminated(&self) {
+    /// Resolves when the second signal or the drain limit ends what is left; says which of the two.
+    pub(crate) async fn terminated(&self) -> Failure {
         self.drain.reached(Phase::Terminating).await;
+        if self.drain_limit_is_reached.load(Relaxed) {
+            return Failure::DrainLimit;
+        }
+        Failure::Terminated
     }
 }
 

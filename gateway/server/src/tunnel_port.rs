@@ -15,7 +15,7 @@ use crate::{
     inbound::find_endpoint,
     intake::{self, Hello},
     limits::Place,
-    opening::Said,
+    said::Said,
     record::{Intake, Record},
     relay::{self, Carried},
     shared::{PermitGuard, Shared},
@@ -160,7 +160,7 @@ async fn pass_through(
     let idle = shared.times().idle;
     let relayed = tokio::select! {
         relayed = splice::run_after(said, &socket, &endpoint, idle, carried) => relayed,
-        () = shared.terminated() => Err(Failure::Terminated),
+        failure = shared.terminated() => Err(failure),
     };
     match relayed {
         Ok(()) => Reason::Completed,
@@ -228,7 +228,7 @@ async fn terminate(
     let idle = shared.times().idle;
     let relayed = tokio::select! {
         relayed = client.relay(endpoint, idle, carried) => relayed,
-        () = shared.terminated() => Err(Failure::Terminated),
+        failure = shared.terminated() => Err(failure),
     };
     match relayed {
         Ok(()) => Reason::Completed,
