@@ -100,10 +100,7 @@ pub struct Surroundings {
 
 impl Gateway {
     /// Makes everything and starts to serve.
-    pub fn start(
-        mut settings: Settings,
-        surroundings: Surroundings,
-    ) -> Result<Self, StartError> {
+    pub fn start(mut settings: Settings, surroundings: Surroundings) -> Result<Self, StartError> {
         let Surroundings {
             readiness,
             metrics,

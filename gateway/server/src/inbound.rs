@@ -50,13 +50,7 @@ impl StreamSink for Sink {
                 return;
             };
             let _working = shared.drain.guard();
-            let source = SocketAddr::new(
-                header
-                    .claim
-                    .address
-                    .unwrap_or(NOWHERE),
-                0,
-            );
+            let source = SocketAddr::new(header.claim.address.unwrap_or(NOWHERE), 0);
             let mut record = Record::open(&shared.telemetry, Intake::Peer, source, Instant::now());
             let carried = Carried::default();
             let reason = serve(&shared, link, &header, stream, &mut record, &carried).await;
@@ -75,7 +69,11 @@ impl StreamSink for Sink {
         let cluster = tables.cluster_of(&link.peer().trust_domain);
         record.peer = cluster.map(|cluster| cluster.as_str().into());
         record.asked = Some(error.to_string().into());
-        record.close(&Carried::default(), Reason::Failed(Failure::HeaderInvalid), now);
+        record.close(
+            &Carried::default(),
+            Reason::Failed(Failure::HeaderInvalid),
+            now,
+        );
     }
 }
 

@@ -17,9 +17,9 @@ use tokio::{
 
 use crate::{
     greeting::Greeting,
-    opening::Said,
     record::{Intake, Record},
     relay::{self, Carried},
+    said::Said,
     session::{self, Client},
     shared::Shared,
 };

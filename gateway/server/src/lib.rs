@@ -26,6 +26,7 @@ mod opening;
 mod pages;
 mod record;
 mod relay;
+mod said;
 mod session;
 mod shared;
 mod splice;

@@ -37,20 +37,34 @@ pub(crate) fn register(
     own: &Arc<OwnIdentity>,
 ) -> Result<(), MetricsError> {
     let link = ["peer", "slot", "transport"];
-    let ints = |name: &str, help: &str, labels: &[&str]| {
-        IntGaugeVec::new(Opts::new(name, help), labels)
-    };
+    let ints =
+        |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
     let observed = Observed {
         shared: Arc::downgrade(shared),
         own: Arc::clone(own),
-        up: ints("link_up", "1 while streams can be opened on the link.", &link)?,
+        up: ints(
+            "link_up",
+            "1 while streams can be opened on the link.",
+            &link,
+        )?,
         rtt: GaugeVec::new(
-            Opts::new("link_smoothed_rtt_seconds", "Smoothed round trip of the liveness probes."),
+            Opts::new(
+                "link_smoothed_rtt_seconds",
+                "Smoothed round trip of the liveness probes.",
+            ),
             &link,
         )?,
         connections: ints("link_connections", "Tunnel connections of the link.", &link)?,
-        idle: ints("link_idle_connections", "Tunnel connections ready for a stream.", &link)?,
-        streams: ints("link_streams_active", "Streams open on the link, by either side.", &link)?,
+        idle: ints(
+            "link_idle_connections",
+            "Tunnel connections ready for a stream.",
+            &link,
+        )?,
+        streams: ints(
+            "link_streams_active",
+            "Streams open on the link, by either side.",
+            &link,
+        )?,
         standings: ints(
             "candidates",
             "Candidates that are not plainly serving, by standing.",
@@ -81,12 +95,22 @@ impl Observed {
                 continue;
             };
             let stats = link.stats();
-            let labels = [peer.as_str(), link.peer().slot.as_str(), link.kind().as_str()];
+            let labels = [
+                peer.as_str(),
+                link.peer().slot.as_str(),
+                link.kind().as_str(),
+            ];
             let is_up = matches!(*link.state().borrow(), LinkState::Up | LinkState::Draining);
             self.up.with_label_values(&labels).set(i64::from(is_up));
-            self.connections.with_label_values(&labels).set(i64::from(stats.connections));
-            self.idle.with_label_values(&labels).set(i64::from(stats.idle));
-            self.streams.with_label_values(&labels).set(i64::from(stats.streams));
+            self.connections
+                .with_label_values(&labels)
+                .set(i64::from(stats.connections));
+            self.idle
+                .with_label_values(&labels)
+                .set(i64::from(stats.idle));
+            self.streams
+                .with_label_values(&labels)
+                .set(i64::from(stats.streams));
             if let Some(rtt) = stats.rtt {
                 self.rtt.with_label_values(&labels).set(rtt.as_secs_f64());
             }
@@ -100,9 +124,13 @@ impl Observed {
             }
         }
         self.standings.with_label_values(&["ejected"]).set(ejected);
-        self.standings.with_label_values(&["probation"]).set(on_probation);
-        self.routes.set(i64::try_from(tables.routes.len()).unwrap_or(i64::MAX));
-        self.revision.set(i64::try_from(tables.revision).unwrap_or(i64::MAX));
+        self.standings
+            .with_label_values(&["probation"])
+            .set(on_probation);
+        self.routes
+            .set(i64::try_from(tables.routes.len()).unwrap_or(i64::MAX));
+        self.revision
+            .set(i64::try_from(tables.revision).unwrap_or(i64::MAX));
         self.half_open.set(i64::from(shared.half_open.open()));
         let expiry = self.own.not_after().as_secs();
         self.expiry.set(i64::try_from(expiry).unwrap_or(i64::MAX));
@@ -133,6 +161,9 @@ impl Collector for Observed {
         if let Some(shared) = self.shared.upgrade() {
             self.refresh(&shared);
         }
-        self.parts().into_iter().flat_map(Collector::collect).collect()
+        self.parts()
+            .into_iter()
+            .flat_map(Collector::collect)
+            .collect()
     }
 }

@@ -16,58 +16,12 @@ use corinth_model::{Failure, Replay};
 use corinth_transport::{Link, LinkState, Stream, StreamError, WriteHalf};
 use tokio::net::TcpStream;
 
-use crate::relay;
+use crate::{relay, said::Said};
 
 /// What is kept of the client's first bytes until the stream is accepted; it waits beyond.
 const KEPT_MAX_BYTES: usize = 64 << 10;
 /// How much is read of the client at once while it waits.
 const READ_BYTES: usize = 16 << 10;
-
-/// What the client said before its stream was accepted.
-#[derive(Debug, Default)]
-pub(crate) struct Said {
-    /// Its bytes, from the first.
-    pub(crate) bytes: Vec<u8>,
-    /// It said that no more come.
-    pub(crate) ended: bool,
-    /// How many of the bytes the present attempt has queued.
-    queued: usize,
-    end_is_queued: bool,
-}
-
-impl Said {
-    /// The client has said this much.
-    pub(crate) fn of(bytes: Vec<u8>) -> Self {
-        Self {
-            bytes,
-            ..Self::default()
-        }
-    }
-
-    /// What the accepted stream has not been given yet.
-    pub(crate) fn rest(&self) -> Rest<'_> {
-        Rest {
-            bytes: &self.bytes[self.queued..],
-            ended: self.ended,
-            end_is_queued: self.end_is_queued,
-        }
-    }
-
-    /// A new attempt begins from the first byte.
-    fn rewind(&mut self) {
-        self.queued = 0;
-        self.end_is_queued = false;
-    }
-}
-
-/// What is to be sent before anything more is read.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rest<'a> {
-    pub(crate) bytes: &'a [u8],
-    /// Nothing more will be read.
-    pub(crate) ended: bool,
-    pub(crate) end_is_queued: bool,
-}
 
 /// Why one attempt gave no accepted stream.
 #[derive(Debug)]

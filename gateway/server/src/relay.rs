@@ -19,7 +19,7 @@ use tokio::{
     task::coop::consume_budget,
 };
 
-use crate::opening::Rest;
+use crate::said::Rest;
 
 /// What one connection carried, seen from the application's socket.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream, task::coop::consume_budget};
 
 use crate::{
-    opening::Said,
     relay::{Carried, Side, idleness},
+    said::Said,
 };
 
 /// What one splice moves at most, and how large we ask a pipe to be.

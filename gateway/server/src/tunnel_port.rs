@@ -15,9 +15,9 @@ use crate::{
     inbound::find_endpoint,
     intake::{self, Hello},
     limits::Place,
-    said::Said,
     record::{Intake, Record},
     relay::{self, Carried},
+    said::Said,
     shared::{PermitGuard, Shared},
     splice,
 };

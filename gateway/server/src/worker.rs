@@ -172,7 +172,10 @@ mod tests {
             intake::import(shared, socket, source, port)
         };
         let bytes = size_of_result(session);
-        assert!(bytes <= SESSION_MAX_BYTES, "an import session takes {bytes} bytes");
+        assert!(
+            bytes <= SESSION_MAX_BYTES,
+            "an import session takes {bytes} bytes"
+        );
     }
 
     fn size_of_result<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
