@@ -123,7 +123,8 @@ logged() {
 # The part of a log that says what went wrong.
 show_failure() {
     local log=$out/$1.log part
-    part=$(awk '/^(error|warning: unused|Diff in|---- )|panicked at|^In .* line [0-9]+:/ { left = 25 } left-- > 0' "$log")
+    part=$(awk '/^(error|Diff in|---- |Failing input|failed on |artifact_prefix)|panicked at|^In .* line [0-9]+:/ { left = 25 }
+        left-- > 0' "$log")
     printf '%s\n' "${part:-$(tail -n 60 "$log")}" | head -n 200 | sed 's/^/  | /'
     printf '  whole log: %s\n' "$log"
 }

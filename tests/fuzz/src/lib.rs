@@ -9,8 +9,10 @@
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::path::Path;
 
 use corinth_api::{HEADER_MAX_BYTES, StreamOpen, StreamReply};
+use corinth_gateway::settings::Settings;
 use corinth_model::{DnsName, RouteName, ServiceId, SniName, SpiffeId};
 
 pub mod mutate;
@@ -27,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("route_name", route_name),
     ("sni_name", sni_name),
     ("spiffe_id", spiffe_id),
+    ("config", config),
 ];
 
 /// Makes the `main` of a target's program.
@@ -113,6 +116,26 @@ pub fn spiffe_id(bytes: &[u8]) -> bool {
     true
 }
 
+/// The configuration file. Files that it names are not read.
+pub fn config(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let settings = match Settings::parse(text, Path::new("config.yaml")) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            for mistake in mistakes.iter() {
+                assert_fit_for_a_log(&mistake.message);
+                assert_fit_for_a_log(&mistake.hint);
+            }
+            return false;
+        }
+    };
+    assert_eq!(settings.text(), text);
+    assert_eq!(settings.needs_restart(&settings), <[&str; 0]>::default());
+    true
+}
+
 /// What was accepted; a refusal is checked for what it would put into a log.
 fn accepted<T, E: Error + Debug>(result: Result<T, E>) -> Option<T> {
     match result {
@@ -127,18 +150,21 @@ fn accepted<T, E: Error + Debug>(result: Result<T, E>) -> Option<T> {
 fn assert_printable(refusal: &dyn Error) {
     let mut cause = Some(refusal);
     while let Some(error) = cause {
-        let text = error.to_string();
-        assert!(
-            !text.chars().any(char::is_control),
-            "{text:?} holds a control character"
-        );
-        assert!(
-            text.len() <= REFUSAL_MAX_BYTES,
-            "a refusal of {} bytes",
-            text.len()
-        );
+        assert_fit_for_a_log(&error.to_string());
         cause = error.source();
     }
+}
+
+fn assert_fit_for_a_log(text: &str) {
+    assert!(
+        !text.contains(char::is_control),
+        "{text:?} holds a control character"
+    );
+    assert!(
+        text.len() <= REFUSAL_MAX_BYTES,
+        "a refusal of {} bytes: {text}",
+        text.len()
+    );
 }
 
 #[cfg(test)]
