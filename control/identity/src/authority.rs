@@ -27,7 +27,7 @@ pub const LEAF_LIFETIME: Duration = Duration::from_hours(24);
 pub const ROOT_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Certificates are valid from this long before they are made: peers' clocks differ, and verification has no tolerance.
-const BACKDATED: Duration = Duration::from_mins(10);
+pub(crate) const BACKDATED: Duration = Duration::from_mins(10);
 
 /// The last second an X.509 date can say: 9999-12-31T23:59:59Z.
 const DATE_MAX_SECONDS: u64 = 253_402_300_799;

@@ -12,7 +12,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::UnixTime;
 
-use crate::authority::{Authority, AuthorityError};
+use crate::authority::{Authority, AuthorityError, BACKDATED};
 use crate::leaf::{Leaf, LeafError};
 use crate::tls;
 
@@ -38,7 +38,8 @@ enum Source {
 
 struct Current {
     certified: Arc<CertifiedKey>,
-    not_before: UnixTime,
+    /// Life counts from here: the date in the certificate is earlier, for clocks that run behind.
+    issued_at: UnixTime,
     not_after: UnixTime,
 }
 
@@ -122,7 +123,7 @@ impl OwnIdentity {
     #[must_use]
     pub fn next_renewal(&self, now: UnixTime) -> Duration {
         let current = self.current.read();
-        let (start, end) = (current.not_before.as_secs(), current.not_after.as_secs());
+        let (start, end) = (current.issued_at.as_secs(), current.not_after.as_secs());
         let half = start + end.saturating_sub(start) / 2;
         Duration::from_secs(half.saturating_sub(now.as_secs()))
     }
@@ -171,9 +172,11 @@ fn current(leaf: &Leaf) -> Result<Current, LeafError> {
         tls::provider(),
     )
     .map_err(LeafError::Mismatch)?;
+    let issued_at = Duration::from_secs(leaf.not_before().as_secs()) + BACKDATED;
+    let not_after = Duration::from_secs(leaf.not_after().as_secs());
     Ok(Current {
         certified: Arc::new(certified),
-        not_before: leaf.not_before(),
+        issued_at: UnixTime::since_unix_epoch(issued_at.min(not_after)),
         not_after: leaf.not_after(),
     })
 }

@@ -241,6 +241,7 @@ async fn begin(
     if socket.set_nodelay(true).is_err() {
         return;
     }
+    relay::arm(&socket);
     session::run(
         shared,
         Client {

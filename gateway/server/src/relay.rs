@@ -88,11 +88,15 @@ pub(crate) async fn run(
             receive(shared, side, &mut from_peer, carried),
         )
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = both => ended.map(|_| ()),
         failure = socket_error(shared, side) => Err(failure),
         () = idleness(idle, carried) => Err(Failure::IdleTimeout),
+    };
+    if ended.is_ok() {
+        disarm(socket);
     }
+    ended
 }
 
 /// From the socket to the peer, until the socket's end.
@@ -223,15 +227,27 @@ pub(crate) fn failure_of(error: StreamError) -> Failure {
     error.failure()
 }
 
-/// Makes the kernel answer with RST when the socket is dropped: a cut stream must not look ended.
-pub(crate) fn abort(socket: TcpStream) {
+/// From now on the kernel ends this socket with RST, also when this process is killed: a cut stream must not
+/// look ended.
+pub(crate) fn arm(socket: &TcpStream) {
     // It fails only on a socket that is gone already.
-    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Both directions have ended: closing waits for nothing and loses nothing.
+pub(crate) fn disarm(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(None);
+}
+
+/// Ends a socket with RST.
+pub(crate) fn abort(socket: TcpStream) {
+    arm(&socket);
     drop(socket);
 }
 
 /// Ends a socket in good order, after its last bytes.
 pub(crate) async fn finish(mut socket: TcpStream) {
+    disarm(&socket);
     let _ = socket.shutdown().await;
 }
 

@@ -165,6 +165,7 @@ pub(crate) async fn connect(shared: &Shared, address: SocketAddr) -> Result<TcpS
     socket
         .set_nodelay(true)
         .map_err(|_| Failure::EndpointUnreachable)?;
+    relay::arm(&socket);
     Ok(socket)
 }
 

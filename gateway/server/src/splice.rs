@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream, task::coop::consume_budget};
 
 use crate::{
-    relay::{Carried, Side, idleness},
+    relay::{Carried, Side, disarm, idleness},
     said::Said,
 };
 
@@ -63,10 +63,15 @@ pub(crate) async fn run(
             }),
         )
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = both => ended.map(|_| ()),
         () = idleness(idle, carried) => Err(Failure::IdleTimeout),
+    };
+    if ended.is_ok() {
+        disarm(client);
+        disarm(endpoint);
     }
+    ended
 }
 
 async fn one_way(

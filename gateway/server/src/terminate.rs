@@ -176,8 +176,8 @@ impl Terminated {
                 () = idleness(idle, carried) => Err(Failure::IdleTimeout),
             }
         };
-        if relayed.is_err() {
-            relay::abort(endpoint);
+        if relayed.is_ok() {
+            relay::disarm(&endpoint);
         }
         relayed
     }

@@ -148,6 +148,7 @@ async fn pass_through(
     record: &mut Record<'_>,
     carried: &Carried,
 ) -> Reason {
+    relay::arm(&socket);
     let (endpoint, _permit) = match reach(shared, sni, client, record).await {
         Ok(reached) => reached,
         Err(reason) => {
