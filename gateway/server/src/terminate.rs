@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, io::Cursor, sync::Arc, time::Duration};
 
 use corinth_identity::{
-    Authority, Denials, LEAF_LIFETIME, OwnIdentity, SharedBundles, peer_identity, refusal_of,
-    tls::terminate_server_config,
+    Authority, Denials, LEAF_LIFETIME, OwnIdentity, SharedBundles, VerifyError, peer_identity,
+    refusal_of, tls::terminate_server_config,
 };
-use corinth_model::{Direct, DnsName, Export, ExportKey, Failure, SpiffeId};
+use corinth_model::{Direct, DnsName, Export, ExportKey, Failure, Reason, Refusal, SpiffeId};
 use parking_lot::Mutex;
-use rustls::{ServerConfig, pki_types::UnixTime, time_provider::TimeProvider};
+use rustls::{
+    CertificateError, OtherError, ServerConfig, pki_types::UnixTime, time_provider::TimeProvider,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Chain, Join},
     net::{
@@ -72,8 +74,10 @@ impl Terminators {
         export: &Arc<Export>,
         socket: TcpStream,
         received: Vec<u8>,
-    ) -> Result<(Terminated, SpiffeId), Failure> {
-        let config = self.config(export).ok_or(Failure::Internal)?;
+    ) -> Result<(Terminated, SpiffeId), Reason> {
+        let config = self
+            .config(export)
+            .ok_or(Reason::Failed(Failure::Internal))?;
         let (read, write) = socket.into_split();
         let socket = tokio::io::join(Cursor::new(received).chain(read), write);
         let stream = TlsAcceptor::from(config)
@@ -83,10 +87,10 @@ impl Terminators {
                 let cause = error
                     .get_ref()
                     .and_then(|cause| cause.downcast_ref::<rustls::Error>());
-                cause.and_then(refusal_of).unwrap_or(Failure::TlsFailed)
+                cause.map_or(Reason::Failed(Failure::TlsFailed), reason_of)
             })?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let caller = peer_identity(chain)?.id;
+        let caller = peer_identity(chain).map_err(Reason::Failed)?.id;
         Ok((Terminated { stream }, caller))
     }
 
@@ -151,6 +155,16 @@ fn names_of(export: &Export) -> Vec<DnsName> {
         .into_iter()
         .filter_map(|name| DnsName::parse(&name).ok());
     own.chain(export.sni_names.iter().cloned()).collect()
+}
+
+/// A good certificate of somebody who is not listed is no failure of TLS.
+fn reason_of(error: &rustls::Error) -> Reason {
+    if let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error
+        && let Some(VerifyError::CallerNotListed(_)) = inner.downcast_ref()
+    {
+        return Reason::Refused(Refusal::SourceNotAllowed);
+    }
+    Reason::Failed(refusal_of(error).unwrap_or(Failure::TlsFailed))
 }
 
 impl Terminated {

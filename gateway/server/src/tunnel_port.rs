@@ -213,7 +213,7 @@ async fn terminate(
     let handshake = shared.terminators.accept(opened.export, socket, received);
     let (mut client, caller) = match timeout(limit, handshake).await {
         Ok(Ok(accepted)) => accepted,
-        Ok(Err(failure)) => return Reason::Failed(failure),
+        Ok(Err(reason)) => return reason,
         Err(_) => return Reason::Failed(Failure::TlsTimeout),
     };
     drop(place);
