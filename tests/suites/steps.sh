@@ -66,11 +66,12 @@ skip() {
     verdict "$1" "$SECONDS" 0 0 1
 }
 
-# need PACKAGE:COMMAND...: are the commands there? Installs the Debian packages of those that are not, if it may.
+# need PACKAGE:COMMAND...: are the commands (or files) there? Installs the Debian packages of those that are not, if it
+# may.
 need() {
     local pair missing=() root=()
     for pair; do
-        command -v "${pair#*:}" >/dev/null || missing+=("${pair%%:*}")
+        is_there "${pair#*:}" || missing+=("${pair%%:*}")
     done
     ((${#missing[@]})) || return 0
     lacking="needs the Debian packages: ${missing[*]}; as root: apt-get install ${missing[*]}"
@@ -84,9 +85,11 @@ need() {
     logged 600 apt-install "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y --no-install-recommends "${missing[@]}" || show_failure apt-install
     for pair; do
-        command -v "${pair#*:}" >/dev/null || return 1
+        is_there "${pair#*:}" || return 1
     done
 }
+
+is_there() { command -v "$1" >/dev/null || [[ $1 == /* && -e $1 ]]; }
 
 # What every suite needs.
 set_up() {

@@ -15,12 +15,6 @@ suite_demo() {
     release_binaries && step 180 demo "$target/release/corinth" demo --ci
 }
 
-# suite bench: the absolute figures
-suite_bench() {
-    step 3600 bench cargo bench "${locked[@]}" --workspace --bench '*'
-    grep -vE '^ +(Compiling|Finished|Running)' "$out/bench.log"
-}
-
 # The programs as people build them, once per run.
 release_binaries() {
     ${built:-false} || step 2400 build cargo build "${locked[@]}" --release --workspace --bins && built=true
