@@ -20,6 +20,8 @@ pub enum Net {
     Between,
     /// West and server.
     Far,
+    /// Somewhere else: strangers, who reach west from the host of east.
+    Elsewhere,
 }
 
 impl Family {
@@ -28,7 +30,7 @@ impl Family {
         let net = net.number();
         match self {
             Self::V4 => Ipv4Addr::new(10, net, 0, host).into(),
-            Self::V6 => Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()).into(),
+            Self::V6 => Ipv6Addr::new(0xfd00, hexadecimal(net), 0, 0, 0, 0, 0, host.into()).into(),
         }
     }
 
@@ -62,14 +64,20 @@ impl Family {
     }
 }
 
+/// The number whose hexadecimal digits look like the decimal ones of `number`.
+fn hexadecimal(number: u8) -> u16 {
+    u16::from(number / 10) * 16 + u16::from(number % 10)
+}
+
 impl Net {
-    pub(crate) const ALL: [Self; 3] = [Self::Near, Self::Between, Self::Far];
+    pub(crate) const CABLES: [Self; 3] = [Self::Near, Self::Between, Self::Far];
 
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Near => 1,
             Self::Between => 2,
             Self::Far => 3,
+            Self::Elsewhere => 66,
         }
     }
 }

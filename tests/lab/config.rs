@@ -176,12 +176,18 @@ impl<'a> GatewayConfig<'a> {
     }
 
     /// Starts a gateway with it, and waits for nothing.
+    pub fn launch(self) -> Gateway {
+        let text = self.text();
+        self.launch_text(&text)
+    }
+
+    /// Starts a gateway with another text in the file, and waits for nothing.
     ///
     /// # Panics
     /// When the file cannot be written.
-    pub fn launch(self) -> Gateway {
+    pub fn launch_text(self, text: &str) -> Gateway {
         std::fs::create_dir_all(&self.folder).expect("there is room");
-        pki::write(&self.path(), &self.text());
+        pki::write(&self.path(), text);
         Gateway::launch(&self)
     }
 

@@ -113,6 +113,16 @@ impl Lines {
     }
 }
 
+/// Waits for a point in time. For those who are slow on purpose.
+pub fn pause_until(then: Instant) {
+    while let Some(left) = then
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+    {
+        thread::park_timeout(left);
+    }
+}
+
 /// Looks again and again until `look` finds something. For what cannot tell by itself: other processes' state.
 ///
 /// # Panics

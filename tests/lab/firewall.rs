@@ -27,6 +27,14 @@ impl Firewall<'_> {
         );
     }
 
+    /// Drops, in silence, both directions of every connection to `address`. Connections from there live on.
+    pub fn cut_connections_to(&self, address: SocketAddr) {
+        let family = family(address.ip()).nft();
+        let (ip, port) = (address.ip(), address.port());
+        self.add("in", &format!("{family} daddr {ip} tcp dport {port} drop"));
+        self.add("out", &format!("{family} saddr {ip} tcp sport {port} drop"));
+    }
+
     /// Drops, in silence, whoever wants to connect to `address`.
     pub fn ignore_connects(&self, address: SocketAddr) {
         self.add("in", &format!("{} tcp flags syn drop", endpoint(address)));

@@ -150,29 +150,17 @@ impl Gateway {
 
     /// Status and body of an admin page.
     pub fn admin(&self, path: &str) -> std::io::Result<(u16, String)> {
-        let mut stream = self.host.try_connect(self.admin)?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
-            self.admin
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        let is_chunked = head
-            .to_ascii_lowercase()
-            .contains("transfer-encoding: chunked");
-        assert!(!is_chunked, "admin pages know their length");
-        Ok((status.unwrap_or_default(), body.to_owned()))
+        page(&self.host, self.admin, path)
     }
 
     /// Whether it says that it wants connections.
     pub fn is_ready(&self) -> bool {
-        matches!(self.admin("/readyz"), Ok((200, _)))
+        is_ready(&self.host, self.admin)
+    }
+
+    /// Where its admin pages are.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     /// The sum of the samples of `metric` that have all of `labels`, such as `code="CRN002"`.
@@ -278,13 +266,39 @@ impl Gateway {
             let from = lines.len().saturating_sub(count);
             lines[from..].join("\n  ")
         };
-        eprintln!("-- log of {}\n  {}", self.name, tail(self.log(), 60));
+        eprintln!("-- log of {}\n  {}", self.name, tail(self.log(), 25));
         eprintln!(
             "-- access log of {}\n  {}",
             self.name,
-            tail(self.process.stdout.all(), 30)
+            tail(self.process.stdout.all(), 6)
         );
     }
+}
+
+/// Whether the gateway with these admin pages wants connections.
+pub(crate) fn is_ready(host: &Host, admin: SocketAddr) -> bool {
+    matches!(page(host, admin, "/readyz"), Ok((200, _)))
+}
+
+/// Status and body of an admin page.
+fn page(host: &Host, admin: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = host.try_connect(admin)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let is_chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    assert!(!is_chunked, "admin pages know their length");
+    Ok((status.unwrap_or_default(), body.to_owned()))
 }
 
 impl Drop for Gateway {

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::Write,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     panic::resume_unwind,
     process::{Command, Stdio},
@@ -91,6 +91,23 @@ impl Host {
         let stream = self.within(|| TcpStream::connect_timeout(&to, SOCKET_WAIT))?;
         prepare(&stream);
         Ok(stream)
+    }
+
+    /// Connects from one of the addresses here.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub fn connect_from(&self, from: IpAddr, to: SocketAddr) -> TcpStream {
+        let stream = self.within(|| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.connect_timeout(&to.into(), SOCKET_WAIT)?;
+            Ok::<_, std::io::Error>(TcpStream::from(socket))
+        });
+        let stream =
+            stream.unwrap_or_else(|error| panic!("connecting from {from} to {to}: {error}"));
+        prepare(&stream);
+        stream
     }
 
     /// Listens here.

@@ -104,6 +104,11 @@ impl Lab {
         self.family.socket(Net::Far, OUTER + number, port)
     }
 
+    /// An address on the host of east that belongs to nobody west is linked with.
+    pub fn stranger(&self) -> std::net::IpAddr {
+        self.family.address(Net::Elsewhere, OUTER)
+    }
+
     /// Where files of this laboratory are; they go with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -191,7 +196,7 @@ impl Lab {
     /// Cables, addresses, filters.
     fn join(&self) {
         let mut cables = String::new();
-        for (net, [left, right]) in Net::ALL.iter().zip(self.hosts().array_windows()) {
+        for (net, [left, right]) in Net::CABLES.iter().zip(self.hosts().array_windows()) {
             cables += &format!(
                 "link add name r{0} netns {1} type veth peer name l{0} netns {2}\n",
                 net.number(),
@@ -226,6 +231,13 @@ impl Lab {
             })
             .collect();
         self.client.ip_batch(&by_default);
+        self.west
+            .ip_batch("route add 10.66.0.0/24 dev l2\nroute add fd00:66::/64 dev l2\n");
+        // Which of several addresses a connection comes from is not left to the kernel.
+        speak_as(&self.client, "r1", Net::Near, OUTER);
+        speak_as(&self.east, "r2", Net::Between, EAST);
+        speak_as(&self.west, "l2", Net::Between, WEST);
+        speak_as(&self.west, "r3", Net::Far, WEST);
         for host in self.hosts() {
             host.firewall().prepare();
         }
@@ -248,6 +260,19 @@ fn equip(host: &Host, interfaces: &[(&str, Net, &[u8])]) {
         }
     }
     host.ip_batch(&batch);
+}
+
+/// Connections into `net` come from the address `number`.
+fn speak_as(host: &Host, interface: &str, net: Net, number: u8) {
+    let (v4, v6) = (
+        Family::V4.address(net, number),
+        Family::V6.address(net, number),
+    );
+    let (v4_net, v6_net) = (Family::V4.address(net, 0), Family::V6.address(net, 0));
+    host.ip_batch(&format!(
+        "route replace {v4_net}/24 dev {interface} src {v4}\n\
+         route replace {v6_net}/64 dev {interface} src {v6}\n"
+    ));
 }
 
 /// Four new namespaces with names of our own.

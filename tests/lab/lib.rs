@@ -14,6 +14,7 @@
 //! start. A laboratory that cannot be made says why on standard error; with `CI=true` that fails the test.
 
 mod address;
+mod balancer;
 mod config;
 mod evidence;
 mod firewall;
@@ -29,8 +30,9 @@ mod service;
 mod traffic;
 
 pub use address::{Family, Net};
+pub use balancer::Balancer;
 pub use config::{GatewayConfig, Site};
-pub use evidence::{Lines, WAIT, until};
+pub use evidence::{Lines, WAIT, pause_until, until};
 pub use firewall::Firewall;
 pub use gateway::{Gateway, Record};
 pub use guard::is_soak;
@@ -41,4 +43,4 @@ pub use pki::{Pki, Site as TlsSite};
 pub use process::{Output, Process};
 pub use programs::{Iperf, Nginx};
 pub use service::{Service, Tally};
-pub use traffic::{Ending, ending, exchange, random_block, read_to_ending};
+pub use traffic::{Ending, ending, exchange, random_block, read_to_ending, reset};

@@ -24,6 +24,7 @@ pub struct Load {
 struct Shared {
     host: Host,
     to: SocketAddr,
+    pause: Duration,
     is_over: AtomicBool,
     asked: Mutex<Vec<Asked>>,
     more: Condvar,
@@ -44,11 +45,17 @@ pub struct Report {
 }
 
 impl Load {
-    /// Starts `clients` clients.
+    /// Starts `clients` clients that ask as fast as they are answered.
     pub fn start(host: &Host, to: SocketAddr, clients: usize) -> Self {
+        Self::paced(host, to, clients, Duration::ZERO)
+    }
+
+    /// Starts `clients` clients, each with this pause between two requests.
+    pub fn paced(host: &Host, to: SocketAddr, clients: usize, pause: Duration) -> Self {
         let shared = Arc::new(Shared {
             host: host.clone(),
             to,
+            pause,
             is_over: AtomicBool::new(false),
             asked: Mutex::default(),
             more: Condvar::new(),
@@ -125,8 +132,13 @@ impl Shared {
             let took = at.elapsed();
             self.asked.lock().push(Asked { at, took, failure });
             self.more.notify_all();
-            if has_failed {
-                thread::park_timeout(PAUSE);
+            let pause = if has_failed {
+                self.pause.max(PAUSE)
+            } else {
+                self.pause
+            };
+            if !pause.is_zero() {
+                thread::park_timeout(pause);
             }
         }
     }

@@ -3,7 +3,10 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
+    time::Duration,
 };
+
+use socket2::SockRef;
 
 /// How a connection ended, as its reader sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,12 @@ pub fn exchange(
     let mut answer = vec![0; answer_bytes];
     stream.read_exact(&mut answer)?;
     Ok(answer)
+}
+
+/// Ends a connection by RST.
+pub fn reset(stream: TcpStream) {
+    // It fails only where the connection is gone already.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Random bytes, the same for the same seed.

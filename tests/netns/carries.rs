@@ -9,9 +9,8 @@ use std::{
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 use corinth_lab::{
-    Ending, Family, Iperf, Lab, Tally, WAIT, ending, is_soak, random_block, read_to_ending,
+    Ending, Family, Iperf, Lab, Tally, WAIT, ending, is_soak, random_block, read_to_ending, reset,
 };
-use socket2::SockRef;
 
 use crate::fixture::{ECHO_PORT, WEB_PORT, echo, web};
 
@@ -409,11 +408,4 @@ fn a_slow_reader_holds_its_own_stream_only(family: Family) {
     assert_eq!((received.len(), ended), (BYTES, Ending::End));
     let (received, ended) = read_to_ending(&mut slow);
     assert_eq!((received.len(), ended), (BYTES - 1, Ending::End));
-}
-
-/// Ends a connection by RST.
-fn reset(stream: TcpStream) {
-    SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
 }

@@ -1,6 +1,9 @@
 //! What most tests begin with.
 
-use std::net::TcpStream;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 use corinth_lab::{Gateway, Host, Lab, Nginx, Service, Tally};
 
@@ -66,4 +69,17 @@ pub(crate) fn curl(host: &Host, args: &[&str]) -> Vec<String> {
     host.run("curl", always.iter().chain(args).copied())
         .good()
         .stdout
+}
+
+/// Says everything back, and notes how the connection ended.
+pub(crate) fn echo_back(mut stream: TcpStream, tally: &Tally) {
+    let mut chunk = [0; 4096];
+    let ended = loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => break "End",
+            Ok(bytes) if stream.write_all(&chunk[..bytes]).is_ok() => {}
+            Ok(_) | Err(_) => break "Reset",
+        }
+    };
+    tally.deliver(ended.as_bytes());
 }

@@ -14,4 +14,8 @@ macro_rules! on_both_families {
 }
 
 mod carries;
+mod changes;
+mod fails;
 mod fixture;
+mod secured;
+mod stops;
