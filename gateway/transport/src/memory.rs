@@ -266,7 +266,7 @@ impl Gateway {
             .answering(address)
             .ok_or_else(|| connect(io::ErrorKind::ConnectionRefused))?;
         let path = self.network.path(&self.id, &peer.id);
-        timeout(self.network.timeouts.connect, path.passable())
+        timeout(self.network.timeouts.connect, path.until_black(false))
             .await
             .map_err(|_| connect(io::ErrorKind::TimedOut))?;
         // A gateway that left while the dial was on its way answers no more.
@@ -317,13 +317,13 @@ impl Gateway {
     fn serve(&self, link: Arc<MemoryLink>, wire: Arc<Wire>, header: &[u8]) {
         let sink = Arc::clone(&self.sink);
         let header = StreamOpen::decode(header);
-        let stream = MemoryStream::accepted(wire, Arc::clone(&link));
+        let mut stream = Stream::memory(MemoryStream::accepted(wire, Arc::clone(&link)));
         self.worker.spawn(async move {
-            // As on a real connection, a header that is not one ends the stream by dropping it.
-            if let Ok(header) = header {
-                let mut stream = Stream::memory(stream);
-                let link = link as Arc<dyn Link>;
-                sink.accept(&link, header, &mut stream).await;
+            let link = link as Arc<dyn Link>;
+            match header {
+                Ok(header) => sink.accept(&link, header, &mut stream).await,
+                // The stream is reset as it is dropped.
+                Err(error) => sink.unreadable(&link, &error),
             }
         });
     }

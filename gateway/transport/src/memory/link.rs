@@ -75,7 +75,7 @@ impl MemoryLink {
         path.attach(end, Arc::downgrade(&link));
         let keeper = Keeper {
             link: Arc::downgrade(&link),
-            black: path.watch(),
+            path: Arc::clone(&path),
             state: link.state.subscribe(),
             timeouts: gateway.network.timeouts,
         };
@@ -219,7 +219,7 @@ impl Link for MemoryLink {
 /// Notices for one link that its path is black.
 struct Keeper {
     link: Weak<MemoryLink>,
-    black: watch::Receiver<bool>,
+    path: Arc<Path>,
     state: watch::Receiver<LinkState>,
     timeouts: MemoryTimeouts,
 }
@@ -228,7 +228,7 @@ impl Keeper {
     async fn run(self) {
         let Self {
             link,
-            mut black,
+            path,
             mut state,
             timeouts,
         } = self;
@@ -238,12 +238,12 @@ impl Keeper {
             tokio::select! {
                 biased;
                 () = &mut closed => return,
-                turned = black.wait_for(|black| *black) => if turned.is_err() { return },
+                () = path.until_black(true) => {}
             }
             tokio::select! {
                 biased;
                 () = &mut closed => return,
-                turned = black.wait_for(|black| !black) => if turned.is_err() { return },
+                () = path.until_black(false) => {}
                 never = silent(&link, timeouts) => match never {},
             }
             // A suspicion about the silence that is over must not shorten the next one.
@@ -264,6 +264,7 @@ async fn silent(link: &Weak<MemoryLink>, timeouts: MemoryTimeouts) -> Infallible
     let since = Instant::now();
     let dead_at = since + timeouts.probe_interval * MISSED_MAX;
     tokio::select! {
+        biased;
         () = sleep_until(dead_at) => {}
         () = suspected(link) => sleep_until(dead_at.min(Instant::now() + SUSPECT_ANSWER)).await,
     }

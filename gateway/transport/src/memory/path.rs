@@ -2,11 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{
+            AtomicBool,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
 };
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{link::MemoryLink, wire::Wire};
 use crate::LinkState;
@@ -30,9 +36,13 @@ impl End {
 }
 
 /// What lies between two gateways. It is there whether or not they are linked.
+#[derive(Default)]
 pub(super) struct Path {
     /// True while nothing passes.
-    black: watch::Sender<bool>,
+    is_black: AtomicBool,
+    /// Wakes who waits for the path to turn, in the order in which they came. (A watch channel wakes
+    /// them in random order.)
+    turned: Notify,
     ends: Mutex<Ends>,
     streams: Mutex<Streams>,
 }
@@ -50,31 +60,28 @@ struct Streams {
     wires: BTreeMap<u64, Weak<Wire>>,
 }
 
-impl Default for Path {
-    fn default() -> Self {
-        Self {
-            black: watch::Sender::new(false),
-            ends: Mutex::default(),
-            streams: Mutex::default(),
-        }
-    }
-}
-
 impl Path {
     pub(super) fn is_black(&self) -> bool {
-        *self.black.borrow()
+        self.is_black.load(Acquire)
     }
 
-    /// Whether nothing passes, now and every change of it.
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.black.subscribe()
+    /// Waits until nothing passes, or something does again.
+    pub(super) async fn until_black(&self, wanted: bool) {
+        loop {
+            // A turn between the look and the wait is not missed: the notice is taken from here on.
+            let turned = self.turned.notified();
+            if self.is_black() == wanted {
+                return;
+            }
+            turned.await;
+        }
     }
 
-    /// Waits until something passes.
-    pub(super) async fn passable(&self) {
-        let mut black = self.black.subscribe();
-        // The sender lives as long as this path, so the wait cannot fail.
-        let _ = black.wait_for(|black| !black).await;
+    /// Returns how it was before.
+    fn turn(&self, is_black: bool) -> bool {
+        let was_black = self.is_black.swap(is_black, AcqRel);
+        self.turned.notify_waiters();
+        was_black
     }
 
     pub(super) fn attach(&self, end: End, link: Weak<MemoryLink>) {
@@ -119,11 +126,11 @@ impl Path {
     }
 
     pub(super) fn cut(&self) {
-        self.black.send_replace(true);
+        self.turn(true);
     }
 
     pub(super) fn heal(&self) {
-        if !self.black.send_replace(false) {
+        if !self.turn(false) {
             return;
         }
         for wire in self.wires() {

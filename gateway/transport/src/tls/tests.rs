@@ -257,7 +257,7 @@ async fn read_until_end(connection: &mut Connection) -> Vec<u8> {
             Event::Frame {
                 kind: Kind::End, ..
             } => return bytes,
-            other => panic!("{other:?} before the end"),
+            other @ (Event::Frame { .. } | Event::Ended) => panic!("{other:?} before the end"),
         }
     }
 }

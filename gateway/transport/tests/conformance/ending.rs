@@ -278,4 +278,8 @@ pub(crate) async fn a_closed_link_is_replaced_by_the_next_dial<C: Carrier>() {
     near.write(b"anew").await.unwrap();
     assert_eq!(far.read(4).await.unwrap(), b"anew");
     assert_eq!(*first.state().borrow(), LinkState::Closed);
+    // Closing what is closed touches nobody else.
+    first.close();
+    let (third, _) = pair.dial().await;
+    assert!(Arc::ptr_eq(&second, &third));
 }
