@@ -270,7 +270,8 @@ pub(crate) fn turn_away(
     note(shared, source, intake, reason, began);
 }
 
-fn note(shared: &Shared, source: SocketAddr, intake: Intake, reason: Reason, began: Instant) {
+/// Records a connection that did not come as far as a request.
+pub(crate) fn note(shared: &Shared, source: SocketAddr, intake: Intake, reason: Reason, began: Instant) {
     let record = Record::open(&shared.telemetry, intake, source, began);
     record.close(&Carried::default(), reason, Instant::now());
 }

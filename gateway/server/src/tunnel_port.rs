@@ -90,6 +90,15 @@ async fn serve_tunnel(
     let peer = accepted.peer().clone();
     if let Err(error) = shared.transport.serve(accepted).await {
         debug!(%peer, %error, "tunnel connection ended");
+        // A path that broke is told by the link and its streams; a peer that broke the rules by nobody else.
+        let failure = error.failure();
+        let is_breach = matches!(
+            failure,
+            Failure::ProtocolViolation | Failure::HeaderInvalid | Failure::FirstFrameTimeout
+        );
+        if is_breach {
+            intake::note(shared, source, Intake::Tunnel, Reason::Failed(failure), began);
+        }
     }
 }
 

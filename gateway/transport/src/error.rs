@@ -84,6 +84,9 @@ pub enum StreamError {
     /// The peer broke a rule of the framing.
     #[error("the peer broke the protocol: {0}")]
     Protocol(&'static str),
+    /// The connection ended although nobody broke a rule: silence, an expired certificate.
+    #[error("{1}")]
+    Failed(Failure, &'static str),
     /// The header or reply of the stream was not well formed.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -96,7 +99,7 @@ impl StreamError {
     /// The failure that log, metric and CLI show.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Reset(failure) => *failure,
+            Self::Reset(failure) | Self::Failed(failure, _) => *failure,
             Self::Cut | Self::Io(_) => Failure::TunnelCut,
             Self::Protocol(_) => Failure::ProtocolViolation,
             Self::Header(_) => Failure::HeaderInvalid,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use corinth_model::Failure;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
@@ -41,21 +42,16 @@ pub(super) async fn dial(
             payload,
             ..
         }) => Pong::read(payload),
-        Ok(_) => None,
-        Err(error) => {
-            return Err(DialError::Handshake {
-                address: target.address,
-                failure: error.failure(),
-                detail: error.to_string(),
-            });
-        }
+        // Whatever else comes instead, an alert or the end: the peer has not taken us in.
+        Ok(_) | Err(_) => None,
     };
     let Some(pong) = pong else {
         return Err(DialError::Handshake {
             address: target.address,
-            failure: corinth_model::Failure::Untrusted,
+            failure: Failure::Untrusted,
             detail:
-                "the peer closed the connection after our certificate; does it have our bundle?"
+                "the peer closed the connection after our certificate; does it have our bundle, \
+                 and do the clocks agree? its log says why"
                     .to_owned(),
         });
     };
@@ -181,7 +177,7 @@ impl Probes {
                 },
                 _ = ticks.tick() => {
                     if self.sent - self.answered >= MISSED_MAX {
-                        return Err(StreamError::Protocol("no answer to four probes"));
+                        return Err(StreamError::Failed(Failure::PathDead, "no answer to four probes"));
                     }
                     self.probe(&mut connection)?;
                 }
@@ -192,7 +188,7 @@ impl Probes {
                     }
                 }
                 () = sleep_until(answer_by.unwrap_or_else(far)), if answer_by.is_some() => {
-                    return Err(StreamError::Protocol("no answer while a stream waits"));
+                    return Err(StreamError::Failed(Failure::PathDead, "no answer while a stream waits"));
                 }
                 changed = state.changed() => {
                     if changed.is_err() || *state.borrow_and_update() == LinkState::Closed {
@@ -274,7 +270,7 @@ async fn answering(
                 Event::Ended | Event::Frame { .. } | Event::Data { .. } => return Ok(()),
             },
             () = sleep_until(silent_at) => {
-                return Err(StreamError::Protocol("the peer's probes stopped"));
+                return Err(StreamError::Failed(Failure::PathDead, "the peer's probes stopped"));
             }
             changed = state.changed() => {
                 if changed.is_err() || *state.borrow_and_update() == LinkState::Closed {

@@ -33,7 +33,12 @@ pub(super) async fn first_frame(
 ) -> Result<(), StreamError> {
     let first = timeout(shared.settings.timeouts.first_frame, connection.next())
         .await
-        .map_err(|_| StreamError::Protocol("no first frame within its deadline"))??;
+        .map_err(|_| {
+            StreamError::Failed(
+                Failure::FirstFrameTimeout,
+                "no first frame within its deadline",
+            )
+        })??;
     let role = match &first {
         Event::Frame {
             kind: Kind::Ping,
@@ -134,7 +139,8 @@ async fn serve(
             return Err(StreamError::Protocol("stream numbers that do not count up"));
         }
         if connection.not_after <= shared.now_unix_seconds() {
-            return Err(StreamError::Protocol(
+            return Err(StreamError::Failed(
+                Failure::CertificateExpired,
                 "a stream on a connection whose certificate expired",
             ));
         }
