@@ -130,10 +130,12 @@ async fn serve(
     let mut state = link.state();
     let idle = shared.times().idle;
     let relayed = tokio::select! {
-        relayed = relay::run(&mut endpoint, Side::Endpoint, Rest::default(), stream, idle, carried) => relayed,
+        // Whoever withdraws also cuts the tunnel: the reason is told before its consequence.
+        biased;
         () = withdrawn(&mut tables, cluster.as_ref(), route, protocol) => Err(Failure::Withdrawn),
         () = unlinked(&mut state) => Err(Failure::Withdrawn),
         failure = shared.terminated() => Err(failure),
+        relayed = relay::run(&mut endpoint, Side::Endpoint, Rest::default(), stream, idle, carried) => relayed,
     };
     match relayed {
         Ok(()) => Reason::Completed,

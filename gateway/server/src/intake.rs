@@ -271,7 +271,13 @@ pub(crate) fn turn_away(
 }
 
 /// Records a connection that did not come as far as a request.
-pub(crate) fn note(shared: &Shared, source: SocketAddr, intake: Intake, reason: Reason, began: Instant) {
+pub(crate) fn note(
+    shared: &Shared,
+    source: SocketAddr,
+    intake: Intake,
+    reason: Reason,
+    began: Instant,
+) {
     let record = Record::open(&shared.telemetry, intake, source, began);
     record.close(&Carried::default(), reason, Instant::now());
 }

@@ -244,9 +244,11 @@ async fn relay_to(
     let mut state = link.state();
     let idle = shared.times().idle;
     let relayed = tokio::select! {
-        relayed = relay::run(&mut socket, Side::Client, said.rest(), &mut stream, idle, carried) => relayed,
+        // Whoever withdraws also cuts the tunnel: the reason is told before its consequence.
+        biased;
         () = unlinked(&mut state) => Err(Failure::Withdrawn),
         failure = shared.terminated() => Err(failure),
+        relayed = relay::run(&mut socket, Side::Client, said.rest(), &mut stream, idle, carried) => relayed,
     };
     match relayed {
         Ok(()) => Reason::Completed,

@@ -97,7 +97,13 @@ async fn serve_tunnel(
             Failure::ProtocolViolation | Failure::HeaderInvalid | Failure::FirstFrameTimeout
         );
         if is_breach {
-            intake::note(shared, source, Intake::Tunnel, Reason::Failed(failure), began);
+            intake::note(
+                shared,
+                source,
+                Intake::Tunnel,
+                Reason::Failed(failure),
+                began,
+            );
         }
     }
 }

@@ -261,6 +261,9 @@ impl TlsTransport {
     /// Asks every peer to open no more streams; those that come all the same are served.
     pub fn drain(&self) {
         self.shared.draining.send_replace(true);
+        for link in self.links() {
+            link.drain();
+        }
     }
 
     /// Ends every link and every stream.

@@ -17,7 +17,8 @@ use crate::StreamError;
 
 /// One authenticated TLS connection: socket, both sides of its records, and who is at the other end.
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    /// Shared with the link, which shuts it down when it closes.
+    pub(super) socket: Arc<TcpStream>,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
     pub(super) schedule: Mutex<Schedule>,
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     pub(super) draining: bool,
     /// The worker whose reactor the socket is registered with.
     home: ThreadId,
+    /// The link knows the socket.
+    pub(super) is_known: bool,
 }
 
 impl Connection {
@@ -47,7 +50,7 @@ impl Connection {
         reader.preload(&secured.leftover);
         reader.preload_plain(&secured.plain)?;
         Ok(Self {
-            socket,
+            socket: Arc::new(socket),
             reader,
             writer: Writer::new(sealer),
             schedule: Mutex::new(secured.schedule),
@@ -56,6 +59,7 @@ impl Connection {
             last_stream: 0,
             draining: false,
             home: std::thread::current().id(),
+            is_known: false,
         })
     }
 
@@ -104,7 +108,9 @@ impl Connection {
         if self.is_home() {
             return Ok(self);
         }
-        self.socket = TcpStream::from_std(self.socket.into_std()?)?;
+        let socket = Arc::into_inner(self.socket).ok_or(std::io::ErrorKind::NotConnected)?;
+        self.socket = Arc::new(TcpStream::from_std(socket.into_std()?)?);
+        self.is_known = false;
         self.home = std::thread::current().id();
         Ok(self)
     }

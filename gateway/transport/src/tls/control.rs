@@ -152,7 +152,7 @@ impl Probes {
         mut connection: Connection,
     ) -> Result<(), StreamError> {
         let mut state = link.state.subscribe();
-        let mut draining = shared.draining.subscribe();
+        let mut draining = link.draining.subscribe();
         // What changed before this task began counts as a change too.
         state.mark_changed();
         if *draining.borrow() {
@@ -241,7 +241,7 @@ pub(super) async fn answer(
     link: &Arc<TlsLink>,
     mut connection: Connection,
 ) -> Result<(), StreamError> {
-    pong(shared, &mut connection, 0).await?;
+    pong(shared, link, &mut connection, 0).await?;
     alive(link, false);
     let ended = answering(shared, link, connection).await;
     lost(link);
@@ -255,7 +255,7 @@ async fn answering(
 ) -> Result<(), StreamError> {
     let silence_max = shared.settings.timeouts.probe_interval * (MISSED_MAX as u32 + 1);
     let mut state = link.state.subscribe();
-    let mut draining = shared.draining.subscribe();
+    let mut draining = link.draining.subscribe();
     draining.mark_unchanged();
     let mut silent_at = Instant::now() + silence_max;
     loop {
@@ -264,7 +264,7 @@ async fn answering(
                 Event::Frame { kind: Kind::Ping, payload, .. } => {
                     silent_at = Instant::now() + silence_max;
                     let nonce = payload.last_chunk::<8>().map_or(0, |nonce| u64::from_be_bytes(*nonce));
-                    pong(shared, &mut connection, nonce).await?;
+                    pong(shared, link, &mut connection, nonce).await?;
                 }
                 Event::Frame { kind: Kind::Drain, .. } => link.set_state(LinkState::Draining),
                 Event::Ended | Event::Frame { .. } | Event::Data { .. } => return Ok(()),
@@ -286,11 +286,16 @@ async fn answering(
     }
 }
 
-async fn pong(shared: &Shared, connection: &mut Connection, nonce: u64) -> Result<(), StreamError> {
+async fn pong(
+    shared: &Shared,
+    link: &TlsLink,
+    connection: &mut Connection,
+    nonce: u64,
+) -> Result<(), StreamError> {
     let pong = Pong {
         nonce,
         slots: shared.announced_slots(),
-        draining: *shared.draining.borrow(),
+        draining: *link.draining.borrow(),
     };
     connection.put(Kind::Pong, 0, &pong.write())?;
     connection.flush().await

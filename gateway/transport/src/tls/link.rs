@@ -1,6 +1,7 @@
 //! The link to one gateway of a peer over TLS: its pool, its liveness, its streams.
 
 use std::{
+    net::Shutdown,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -11,7 +12,9 @@ use std::{
 use corinth_api::StreamOpen;
 use corinth_model::GatewayId;
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::{
+    net::TcpStream,
     sync::{Notify, watch},
     time::Instant,
 };
@@ -32,9 +35,13 @@ pub(super) struct TlsLink {
     pub(super) shared: Weak<Shared>,
     pub(super) peer: Arc<GatewayId>,
     pub(super) pool: Mutex<Pool>,
+    /// The sockets of connections that carry streams, of either side's opening.
+    sockets: Mutex<Vec<Weak<TcpStream>>>,
     /// An idle connection was added: the keeper must watch it too.
     given: Notify,
     pub(super) state: watch::Sender<LinkState>,
+    /// True once we asked the peer to open no more streams.
+    pub(super) draining: watch::Sender<bool>,
     /// Control connections that answer now, of either side's making.
     pub(super) controls: AtomicU32,
     /// Of those, the ones we dialled: one is enough.
@@ -64,8 +71,10 @@ impl TlsLink {
             shared: Arc::downgrade(shared),
             peer: Arc::new(peer),
             pool: Mutex::default(),
+            sockets: Mutex::default(),
             given: Notify::new(),
             state: watch::Sender::new(LinkState::Dead),
+            draining: watch::Sender::new(*shared.draining.borrow()),
             controls: AtomicU32::new(0),
             dialled_controls: AtomicU32::new(0),
             target: Mutex::new(None),
@@ -95,6 +104,21 @@ impl TlsLink {
 
     pub(super) fn target(&self) -> Option<DialTarget> {
         self.target.lock().clone()
+    }
+
+    /// A stream begins on `connection`: from now on it ends when the link closes.
+    pub(super) fn know(&self, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.is_known, true) {
+            let mut sockets = self.sockets.lock();
+            if sockets.len() == sockets.capacity() {
+                sockets.retain(|socket| socket.strong_count() > 0);
+            }
+            sockets.push(Arc::downgrade(&connection.socket));
+        }
+        // The link may have closed before the socket was known.
+        if *self.state.borrow() == LinkState::Closed {
+            shut_down(&connection.socket);
+        }
     }
 
     /// Changes the state unless the link is closed for good.
@@ -260,6 +284,12 @@ fn log_dial(target: &DialTarget, error: &DialError) {
     debug!(address = %target.address, %error, "dialling one more connection failed");
 }
 
+/// Ends a connection that somebody else reads and writes: both are woken, and find it ended.
+fn shut_down(socket: &TcpStream) {
+    // One that is gone already needs nothing.
+    let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+}
+
 /// Watches the idle connections of a link for the peer's word, and closes those nobody needs.
 async fn keep(link: Weak<TlsLink>) {
     let mut next_shrink = Instant::now() + SHRINK_INTERVAL;
@@ -307,6 +337,7 @@ impl Link for TlsLink {
             connection.last_stream = connection.last_stream.wrapping_add(1);
             let mut payload = Vec::with_capacity(256);
             header.encode(&mut payload);
+            self.know(&mut connection);
             let id = connection.last_stream;
             let queued = connection.put(Kind::Open, id, &payload);
             self.pool.lock().busy += 1;
@@ -346,11 +377,20 @@ impl Link for TlsLink {
     }
 
     fn drain(&self) {
-        self.set_state(LinkState::Draining);
+        self.draining.send_replace(true);
     }
 
     fn close(&self) {
+        if *self.state.borrow() == LinkState::Closed {
+            // By now another link to this peer may be the one that is remembered.
+            return;
+        }
         self.set_state(LinkState::Closed);
+        for socket in self.sockets.lock().drain(..) {
+            if let Some(socket) = socket.upgrade() {
+                shut_down(&socket);
+            }
+        }
         if let Some(shared) = self.shared.upgrade() {
             shared.forget(&self.peer);
         }

@@ -91,7 +91,7 @@ async fn serve(
         return Ok(());
     };
     let mut state = link.state.subscribe();
-    let mut draining = shared.draining.subscribe();
+    let mut draining = link.draining.subscribe();
     let mut told_to_drain = false;
     loop {
         if *draining.borrow_and_update() && !told_to_drain {
@@ -159,6 +159,7 @@ async fn serve(
         link.accepted.fetch_add(1, Relaxed);
         link.inbound_streams.fetch_add(1, Relaxed);
         replace_reverse(shared, link, made);
+        link.know(&mut connection);
         let mut stream = Stream::tls(Box::new(TlsStream::accepted(connection)));
         shared.sink.accept(&as_dyn, header, &mut stream).await;
         link.inbound_streams.fetch_sub(1, Relaxed);
@@ -231,7 +232,7 @@ async fn reverse(shared: Arc<Shared>, mut link: Arc<TlsLink>, target: DialTarget
     // They expire and break like any other; without one the peer would have no way to us.
     sleep(REVERSE_PAUSE).await;
     let is_up = *link.state.borrow() == LinkState::Up;
-    if is_up && !*shared.draining.borrow() && link.reverse_free.load(Relaxed) == 0 {
+    if is_up && !*link.draining.borrow() && link.reverse_free.load(Relaxed) == 0 {
         keep_reverse(&shared, &link, &target);
     }
 }
