@@ -4,8 +4,10 @@
 pub(super) const HEADER_BYTES: usize = 8;
 /// The most payload one frame carries, so that frame and header fill one record.
 pub(super) const PAYLOAD_MAX_BYTES: usize = super::record::PLAINTEXT_MAX_BYTES - HEADER_BYTES;
-/// The most payload of a frame that is not DATA: a header or a reply, whatever else comes later.
-pub(super) const CONTROL_MAX_BYTES: usize = corinth_api::HEADER_MAX_BYTES;
+/// The code of a reason, as RESET and CLOSE carry it.
+const CODE_BYTES: usize = 6;
+/// A role or flags, and nonces.
+const PROBE_MAX_BYTES: usize = 11;
 /// A receiver that does not know the type skips the frame instead of closing.
 const MAY_IGNORE: u8 = 0x80;
 
@@ -38,6 +40,16 @@ impl Kind {
             9 => Self::Close,
             _ => return None,
         })
+    }
+
+    fn payload_max_bytes(self) -> usize {
+        match self {
+            Self::Open | Self::Reply => corinth_api::HEADER_MAX_BYTES,
+            Self::Data => PAYLOAD_MAX_BYTES,
+            Self::Reset | Self::Close => CODE_BYTES,
+            Self::Ping | Self::Pong => PROBE_MAX_BYTES,
+            Self::End | Self::Drain => 0,
+        }
     }
 }
 
@@ -75,12 +87,7 @@ pub(super) fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Header, &'static str> 
             Err("a frame of an unknown type that may not be ignored")
         };
     };
-    let limit = if kind == Kind::Data {
-        PAYLOAD_MAX_BYTES
-    } else {
-        CONTROL_MAX_BYTES
-    };
-    if length > limit {
+    if length > kind.payload_max_bytes() {
         return Err("a frame longer than its type allows");
     }
     Ok(Header {
@@ -98,12 +105,13 @@ mod tests {
     fn a_header_survives_the_wire() {
         for kind in 1..=9 {
             let kind = Kind::from_byte(kind).unwrap();
-            let header = decode(encode(kind, 300, 0xdead_beef)).unwrap();
+            let length = kind.payload_max_bytes();
+            let header = decode(encode(kind, length, 0xdead_beef)).unwrap();
             assert_eq!(
                 header,
                 Header {
                     kind: Some(kind),
-                    length: 300,
+                    length,
                     stream: 0xdead_beef
                 }
             );
@@ -130,5 +138,8 @@ mod tests {
         assert!(with_length(Kind::Data, 16_377).is_err());
         assert!(with_length(Kind::Open, 4_096).is_ok());
         assert!(with_length(Kind::Open, 4_097).is_err());
+        assert!(with_length(Kind::Reset, 7).is_err());
+        assert!(with_length(Kind::Ping, 12).is_err());
+        assert!(with_length(Kind::End, 1).is_err());
     }
 }
