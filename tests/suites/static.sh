@@ -26,7 +26,7 @@ shell_check() {
 
 # suite clippy: lints, as errors
 suite_clippy() {
-    step 2400 clippy cargo clippy "${locked[@]}" --workspace --all-targets -- -D warnings
+    step 2400 clippy cargo clippy "${locked[@]}" --keep-going --workspace --all-targets -- -D warnings
     fuzz_lock
     step 600 clippy-fuzz cargo clippy --manifest-path tests/fuzz/Cargo.toml --target-dir "$target" \
         --all-targets -- -D warnings
@@ -34,7 +34,7 @@ suite_clippy() {
 
 # suite doc: cargo doc without warnings
 suite_doc() {
-    step 2400 doc env RUSTDOCFLAGS=-Dwarnings cargo doc "${locked[@]}" --workspace --no-deps --lib
+    step 2400 doc env RUSTDOCFLAGS=-Dwarnings cargo doc "${locked[@]}" --keep-going --workspace --no-deps --lib
 }
 
 # suite deny: licences, sources and advisories, by cargo-deny; only when named, it needs the advisory database
