@@ -57,6 +57,11 @@ pub use request::{Admission, Attempt, By, DirectClient, Opening, Plan, Request};
 pub use settings::{ATTEMPTS_MAX, AttemptLimit, EJECTION_MAX, Outlier, Own, Settings};
 pub use standing::Standing;
 
+/// Whether a direct client may reach what its TLS hello names by these tables; limits aside.
+pub fn allows_direct(tables: &Tables, sni: &SniName, client: &DirectClient) -> bool {
+    admit::direct(tables, sni, client).is_ok()
+}
+
 /// Everything a gateway decides by. See the crate's introduction for the order of calls.
 ///
 /// Every call that may ever depend on the time takes it, so that a new timer changes no caller.

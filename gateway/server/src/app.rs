@@ -73,7 +73,6 @@ pub struct Gateway {
     workers: Vec<Worker>,
     node: Node,
     bundles: SharedBundles,
-    denials: Denials,
     readiness: Readiness,
     changing: Mutex<Changing>,
     tasks: Vec<JoinHandle<()>>,
@@ -155,7 +154,6 @@ impl Gateway {
             workers,
             node,
             bundles,
-            denials,
             readiness,
             changing: Mutex::new(Changing {
                 settings: settings.clone(),
@@ -165,7 +163,7 @@ impl Gateway {
             }),
             tasks,
         };
-        gateway.use_tables(&settings, tables)?;
+        gateway.use_tables(&settings, tables, || {})?;
         pending.done();
         Ok(gateway)
     }
@@ -180,20 +178,27 @@ impl Gateway {
         let tables = Arc::new(settings.tables(revision)?);
         let bundles = node::bundles(&settings, &files)?;
         node::take_new_leaf(&self.node.own, &files)?;
-        self.bundles.replace(bundles);
-        self.shared.set_times(times(&settings));
-        self.use_tables(&settings, tables)?;
+        self.use_tables(&settings, tables, || {
+            self.bundles.replace(bundles);
+            self.shared.set_times(times(&settings));
+        })?;
         info!(revision, "configuration applied");
         Ok(())
     }
 
-    /// Opens what is new, swaps the tables, closes what is gone, in this order.
-    fn use_tables(&self, settings: &Settings, tables: Arc<Tables>) -> Result<(), StartError> {
+    /// Opens what is new, which can fail, then changes what cannot: `swap`, the tables, what is gone.
+    fn use_tables(
+        &self,
+        settings: &Settings,
+        tables: Arc<Tables>,
+        swap: impl FnOnce(),
+    ) -> Result<(), StartError> {
         let mut changing = self.changing.lock();
         let wanted = doors(settings);
         let opened = self.open_missing(&wanted, &changing.listening)?;
         changing.listening.extend(opened);
 
+        swap();
         let old = self
             .shared
             .core
@@ -285,12 +290,6 @@ impl Gateway {
         self.node.own.not_after().as_secs()
     }
 
-    /// Denies identities from now on; their streams end at once.
-    pub fn deny(&self, denied: BTreeSet<corinth_model::SpiffeId>) {
-        self.denials.replace(denied);
-        self.shared.transport.close_denied();
-    }
-
     /// What pages show.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
@@ -377,6 +376,8 @@ fn transport(
             clock: Arc::clone(clock),
             timeouts,
             slots: u16::try_from(settings.slots).unwrap_or(u16::MAX),
+            // One for each stream, and some to spare for those that wait.
+            connections_per_peer: settings.limits.streams_per_peer.saturating_add(64),
         },
         Arc::clone(sink) as Arc<dyn corinth_transport::StreamSink>,
     )
@@ -460,18 +461,44 @@ fn dialled(settings: &Settings) -> BTreeMap<ClusterName, Dialled> {
     dialled.collect()
 }
 
-/// What a running gateway is made of cannot change under it.
+/// What a running gateway is made of cannot change under it: better refused than silently without effect.
 fn unchangeable(old: &Settings, new: &Settings) -> Result<(), StartError> {
     let changed = [
         ("cluster", old.cluster != new.cluster),
         ("trustDomain", old.trust_domain != new.trust_domain),
         ("slot", old.slot != new.slot),
+        ("slots", old.slots != new.slots),
+        ("locality", old.locality != new.locality),
         ("stateDir", old.state_dir != new.state_dir),
         ("workers", old.workers != new.workers),
         ("listen.admin", old.listen.admin != new.listen.admin),
+        ("identity", differ(&old.identity, &new.identity)),
+        ("limits", differ(&old.limits, &new.limits)),
+        (
+            "timeouts.firstFrame",
+            old.timeouts.first_frame != new.timeouts.first_frame,
+        ),
+        (
+            "timeouts.tlsHandshake",
+            old.timeouts.tls_handshake != new.timeouts.tls_handshake,
+        ),
+        (
+            "timeouts.connect",
+            old.timeouts.connect != new.timeouts.connect,
+        ),
+        ("accessLog", differ(&old.access_log, &new.access_log)),
+        ("log", differ(&old.log, &new.log)),
     ];
     match changed.into_iter().find(|(_, is_changed)| *is_changed) {
         Some((name, _)) => Err(StartError::NeedsRestart(name)),
         None => Ok(()),
+    }
+}
+
+/// Whether two sections read differently.
+fn differ(old: &impl serde::Serialize, new: &impl serde::Serialize) -> bool {
+    match (serde_json::to_value(old), serde_json::to_value(new)) {
+        (Ok(old), Ok(new)) => old != new,
+        (Err(_), _) | (_, Err(_)) => true,
     }
 }

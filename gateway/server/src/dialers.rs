@@ -117,7 +117,17 @@ async fn keep_address(
             }
         }
         // Spread, so that gateways that lost one peer together do not return together.
-        sleep(gap.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        let pause = sleep(gap.mul_f64(0.75 + fastrand::f64() / 2.0));
+        tokio::pin!(pause);
+        // The links that stand are kept going meanwhile.
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                Some(Held { address, .. }) = held.next() => {
+                    holding.remove(&address);
+                }
+            }
+        }
         gap = (gap * 2).min(GAP_MAX);
     }
 }

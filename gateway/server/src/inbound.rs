@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use corinth_api::{HeaderError, StreamKind, StreamOpen, StreamReply};
@@ -11,7 +11,7 @@ use corinth_core::{Admission, Opening, Outcome};
 use corinth_model::{ClusterName, Failure, Protocol, Reason, Refusal, RouteName, Tables, Target};
 use corinth_transport::{BoxFuture, Link, Stream, StreamSink};
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
     opening::accepted_after,
@@ -24,6 +24,9 @@ use crate::{
 
 /// The source of a stream that does not claim one.
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// How long a refused peer may take to end its stream.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes the streams of peers once the gateway stands; it and the transport need each other.
 #[derive(Default)]
@@ -118,10 +121,11 @@ async fn serve(
         shared,
         permit: admission.permit,
     };
-    let mut endpoint = match find_endpoint(shared, route, protocol, &admission, record).await {
-        Ok(endpoint) => endpoint,
-        Err(failure) => return fail(stream, failure).await,
-    };
+    let mut endpoint =
+        match Box::pin(find_endpoint(shared, route, protocol, &admission, record)).await {
+            Ok(endpoint) => endpoint,
+            Err(failure) => return fail(stream, failure).await,
+        };
     record.accepted(Instant::now());
     if answer(stream, &StreamReply::Accepted).await.is_err() {
         relay::abort(endpoint);
@@ -133,7 +137,7 @@ async fn serve(
         // Whoever withdraws also cuts the tunnel: the reason is told before its consequence.
         biased;
         () = withdrawn(&mut tables, cluster.as_ref(), route, protocol) => Err(Failure::Withdrawn),
-        () = unlinked(&mut state) => Err(Failure::Withdrawn),
+        failure = unlinked(&mut state) => Err(failure),
         failure = shared.terminated() => Err(failure),
         relayed = relay::run(&mut endpoint, Side::Endpoint, Rest::default(), stream, idle, carried) => relayed,
     };
@@ -195,7 +199,8 @@ async fn turn_away(stream: &mut Stream, reply: &StreamReply) {
     if to_peer.put_end().is_err() || to_peer.flush().await.is_err() {
         return;
     }
-    relay::discard(&mut from_peer).await;
+    // A peer that says no end has had its answer; the stream is reset when it is dropped.
+    let _ = timeout(PATIENCE, relay::discard(&mut from_peer)).await;
 }
 
 async fn answer(

@@ -106,9 +106,8 @@ pub(crate) async fn socks(shared: &Arc<Shared>, mut socket: TcpStream, source: S
     let named = match asked {
         Ok(Ok(named)) => named,
         Ok(Err(reason)) => {
-            if !Greeting::Socks.refuse(&socket, reason).await {
-                return;
-            }
+            // Whether it hears the answer changes nothing.
+            Greeting::Socks.refuse(&socket, reason).await;
             return turn_away(shared, socket, source, Intake::Socks, reason, began);
         }
         Err(_) => {
@@ -228,7 +227,8 @@ fn named(host: &str, port: u16) -> Result<By, Reason> {
     }
 }
 
-async fn begin(
+/// Hands a client over to its session. Not an async function itself: its future would hold the client twice.
+fn begin(
     shared: &Arc<Shared>,
     socket: TcpStream,
     source: SocketAddr,
@@ -237,24 +237,20 @@ async fn begin(
     greeting: Greeting,
     said: Said,
     began: Instant,
-) {
-    if socket.set_nodelay(true).is_err() {
-        return;
-    }
+) -> impl Future<Output = ()> + Send {
+    // It fails only on a socket that is gone, which the session finds out.
+    let _ = socket.set_nodelay(true);
     relay::arm(&socket);
-    session::run(
-        shared,
-        Client {
-            socket,
-            source,
-            intake,
-            request,
-            greeting,
-            said,
-            began,
-        },
-    )
-    .await;
+    let client = Client {
+        socket,
+        source,
+        intake,
+        request,
+        greeting,
+        said,
+        began,
+    };
+    session::run(shared, Box::new(client))
 }
 
 /// Ends a client that did not come as far as a request.

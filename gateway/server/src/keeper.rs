@@ -24,6 +24,7 @@ const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 /// Tells the core how the links are, and ends those whose path does not return.
 pub(crate) async fn observe_links(shared: Arc<Shared>) {
     let mut changes = shared.transport.changes();
+    let mut tables = shared.tables.subscribe();
     let mut dead_since: BTreeMap<GatewayId, Instant> = BTreeMap::new();
     loop {
         let now = Instant::now();
@@ -50,6 +51,8 @@ pub(crate) async fn observe_links(shared: Arc<Shared>) {
         };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
+            // A peer may have linked itself before the tables named it.
+            changed = tables.changed() => if changed.is_err() { return },
             () = due => {}
         }
     }

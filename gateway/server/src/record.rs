@@ -273,7 +273,7 @@ impl<'a> Record<'a> {
 impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.closed {
-            let reason = Reason::Failed(corinth_model::Failure::Terminated);
+            let reason = Reason::Failed(corinth_model::Failure::Internal);
             self.write(&Carried::default(), reason, Instant::now());
         }
     }

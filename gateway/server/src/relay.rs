@@ -75,7 +75,7 @@ impl Side {
 pub(crate) async fn run(
     socket: &mut TcpStream,
     side: Side,
-    rest: Rest<'_>,
+    rest: Rest,
     stream: &mut Stream,
     idle: Option<Duration>,
     carried: &Carried,
@@ -103,14 +103,14 @@ pub(crate) async fn run(
 async fn send(
     socket: &TcpStream,
     side: Side,
-    rest: Rest<'_>,
+    rest: Rest,
     to_peer: &mut WriteHalf<'_>,
     carried: &Carried,
 ) -> Result<(), Failure> {
     let mut appetite = Appetite::default();
     // What the opening queued goes out before anything is added.
     to_peer.flush().await.map_err(failure_of)?;
-    let mut unsent = rest.bytes;
+    let mut unsent = rest.bytes.as_slice();
     while !unsent.is_empty() {
         let sent = to_peer
             .lend(unsent.len(), |room| copy(unsent, room))
@@ -118,6 +118,7 @@ async fn send(
         unsent = &unsent[sent..];
         to_peer.flush().await.map_err(failure_of)?;
     }
+    drop(rest.bytes);
     if rest.ended {
         return end(to_peer, rest.end_is_queued).await;
     }
@@ -198,7 +199,7 @@ pub(crate) async fn discard(from_peer: &mut ReadHalf<'_>) {
 }
 
 /// Resolves when the socket was reset, also while neither direction reads or writes it.
-async fn socket_error(socket: &TcpStream, side: Side) -> Failure {
+pub(crate) async fn socket_error(socket: &TcpStream, side: Side) -> Failure {
     loop {
         match socket.ready(Interest::ERROR).await {
             Ok(ready) if !ready.is_error() => consume_budget().await,

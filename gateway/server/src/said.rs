@@ -21,10 +21,10 @@ impl Said {
         }
     }
 
-    /// What the accepted stream has not been given yet.
-    pub(crate) fn rest(&self) -> Rest<'_> {
+    /// What the accepted stream has not been given yet; the rest is kept no longer.
+    pub(crate) fn into_rest(mut self) -> Rest {
         Rest {
-            bytes: &self.bytes[self.queued..],
+            bytes: self.bytes.split_off(self.queued),
             ended: self.ended,
             end_is_queued: self.end_is_queued,
         }
@@ -38,9 +38,9 @@ impl Said {
 }
 
 /// What is to be sent before anything more is read.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rest<'a> {
-    pub(crate) bytes: &'a [u8],
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    pub(crate) bytes: Vec<u8>,
     /// Nothing more will be read.
     pub(crate) ended: bool,
     pub(crate) end_is_queued: bool,

@@ -6,7 +6,7 @@ use corinth_api::{SourceClaim, StreamKind, StreamOpen};
 use corinth_core::{Outcome, Plan, Request};
 use corinth_model::{ClusterName, Failure, Reason, Refusal, Target};
 use corinth_transport::{Link, LinkState, Stream};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
     greeting::Greeting,
@@ -38,8 +38,7 @@ enum Found {
 }
 
 /// Serves a client to its end.
-pub(crate) async fn run(shared: &Arc<Shared>, client: Client) {
-    let _working = shared.drain.guard();
+pub(crate) async fn run(shared: &Arc<Shared>, client: Box<Client>) {
     let mut record = Record::open(
         &shared.telemetry,
         client.intake,
@@ -53,7 +52,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, client: Client) {
 
 async fn serve(
     shared: &Arc<Shared>,
-    mut client: Client,
+    mut client: Box<Client>,
     record: &mut Record<'_>,
     carried: &Carried,
 ) -> Reason {
@@ -64,7 +63,8 @@ async fn serve(
     };
     record.route = Some(plan.route.name.clone());
     let found = tokio::select! {
-        found = walk(shared, &mut client, &plan, record) => found,
+        // On the heap: the task keeps room for its largest phase as long as it lives.
+        found = Box::pin(walk(shared, &mut client, &plan, record)) => found,
         failure = shared.terminated() => Err(Reason::Failed(failure)),
     };
     match found {
@@ -74,7 +74,9 @@ async fn serve(
                 return Reason::Failed(Failure::ClientGone);
             }
             match found {
-                Found::Endpoint(endpoint) => splice_to(shared, client, endpoint, carried).await,
+                Found::Endpoint(endpoint) => {
+                    Box::pin(splice_to(shared, client, endpoint, carried)).await
+                }
                 Found::Peer { link, stream } => {
                     carried.add_sent(client.said.bytes.len());
                     relay_to(shared, client, &link, stream, carried).await
@@ -86,10 +88,10 @@ async fn serve(
 }
 
 /// Tells the client no, in its own words where its protocol has some, else by RST: never a clean end.
-async fn refuse(client: Client, reason: Reason) -> Reason {
+async fn refuse(client: Box<Client>, reason: Reason) -> Reason {
     let Client {
         socket, greeting, ..
-    } = client;
+    } = *client;
     if greeting.refuse(&socket, reason).await {
         relay::finish(socket).await;
     } else {
@@ -212,11 +214,11 @@ async fn open(
 
 async fn splice_to(
     shared: &Shared,
-    client: Client,
+    client: Box<Client>,
     endpoint: TcpStream,
     carried: &Carried,
 ) -> Reason {
-    let Client { socket, said, .. } = client;
+    let Client { socket, said, .. } = *client;
     let relayed = tokio::select! {
         relayed = splice::run_after(&said, &socket, &endpoint, shared.times().idle, carried) => relayed,
         failure = shared.terminated() => Err(failure),
@@ -233,22 +235,22 @@ async fn splice_to(
 
 async fn relay_to(
     shared: &Shared,
-    client: Client,
+    client: Box<Client>,
     link: &Arc<dyn Link>,
     mut stream: Stream,
     carried: &Carried,
 ) -> Reason {
     let Client {
         mut socket, said, ..
-    } = client;
+    } = *client;
     let mut state = link.state();
     let idle = shared.times().idle;
     let relayed = tokio::select! {
         // Whoever withdraws also cuts the tunnel: the reason is told before its consequence.
         biased;
-        () = unlinked(&mut state) => Err(Failure::Withdrawn),
+        failure = unlinked(&mut state) => Err(failure),
         failure = shared.terminated() => Err(failure),
-        relayed = relay::run(&mut socket, Side::Client, said.rest(), &mut stream, idle, carried) => relayed,
+        relayed = relay::run(&mut socket, Side::Client, said.into_rest(), &mut stream, idle, carried) => relayed,
     };
     match relayed {
         Ok(()) => Reason::Completed,
@@ -260,8 +262,20 @@ async fn relay_to(
     }
 }
 
-/// Resolves when the link is closed for good.
-pub(crate) async fn unlinked(state: &mut tokio::sync::watch::Receiver<LinkState>) {
+/// Resolves when the link is closed for good: because its path stayed dead, or because it is wanted no more.
+pub(crate) async fn unlinked(state: &mut watch::Receiver<LinkState>) -> Failure {
+    let mut was_dead = *state.borrow_and_update() == LinkState::Dead;
     // An error means that the link itself is gone, which is the same.
-    let _ = state.wait_for(|state| *state == LinkState::Closed).await;
+    while state.changed().await.is_ok() {
+        match *state.borrow_and_update() {
+            LinkState::Closed => break,
+            LinkState::Dead => was_dead = true,
+            LinkState::Up | LinkState::Draining => was_dead = false,
+        }
+    }
+    if was_dead {
+        Failure::PathDead
+    } else {
+        Failure::Withdrawn
+    }
 }

@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream, task::coop::consume_budget};
 
 use crate::{
-    relay::{Carried, Side, disarm, idleness},
+    relay::{Carried, Side, disarm, idleness, socket_error},
     said::Said,
 };
 
@@ -65,6 +65,8 @@ pub(crate) async fn run(
     };
     let ended = tokio::select! {
         ended = both => ended.map(|_| ()),
+        failure = socket_error(client, Side::Client) => Err(failure),
+        failure = socket_error(endpoint, Side::Endpoint) => Err(failure),
         () = idleness(idle, carried) => Err(Failure::IdleTimeout),
     };
     if ended.is_ok() {

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::relay::{self, Carried, idleness};
+use crate::relay::{self, Carried, Side, idleness};
 
 /// What is copied at once; TLS records hold no more.
 const COPY_BYTES: usize = 16 << 10;
@@ -96,7 +96,7 @@ impl Terminators {
 
     fn config(&self, export: &Arc<Export>) -> Option<Arc<ServerConfig>> {
         let now = self.clock.current_time()?;
-        let mut configs = self.configs.lock();
+        let configs = self.configs.lock();
         if let Some(made) = configs.get(&export.key())
             && made.export == *export
         {
@@ -106,9 +106,11 @@ impl Terminators {
             }
             return Some(Arc::clone(&made.config));
         }
+        drop(configs);
+        // Made outside the lock; of two that were made at once, the later one stays.
         let made = self.make(export, now)?;
         let config = Arc::clone(&made.config);
-        configs.insert(export.key(), made);
+        self.configs.lock().insert(export.key(), made);
         Some(config)
     }
 
@@ -180,9 +182,20 @@ impl Terminated {
             let (from_endpoint, to_endpoint) = endpoint.split();
             let both = async {
                 tokio::try_join!(
-                    copy(from_client, to_endpoint, |bytes| carried.add_sent(bytes)),
-                    copy(from_endpoint, to_client, |bytes| carried
-                        .add_received(bytes)),
+                    copy(
+                        (from_client, Side::Client),
+                        (to_endpoint, Side::Endpoint),
+                        |bytes| {
+                            carried.add_sent(bytes);
+                        }
+                    ),
+                    copy(
+                        (from_endpoint, Side::Endpoint),
+                        (to_client, Side::Client),
+                        |bytes| {
+                            carried.add_received(bytes);
+                        }
+                    ),
                 )
             };
             tokio::select! {
@@ -196,15 +209,20 @@ impl Terminated {
         relayed
     }
 
-    /// Cuts the client's connection so that it does not look ended: without the alert that ends TLS.
+    /// Cuts the client's connection so that it does not look ended: without the alert that ends TLS, by RST.
     pub(crate) fn abort(self) {
-        drop(self.stream);
+        let (socket, _) = self.stream.into_inner();
+        let (read, write) = socket.into_inner();
+        let (_, read) = read.into_inner();
+        if let Ok(socket) = read.reunite(write) {
+            relay::abort(socket);
+        }
     }
 }
 
 async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    (mut from, from_side): (impl AsyncRead + Unpin, Side),
+    (mut to, to_side): (impl AsyncWrite + Unpin, Side),
     count: impl Fn(usize),
 ) -> Result<(), Failure> {
     let mut buffer = vec![0; COPY_BYTES];
@@ -212,14 +230,14 @@ async fn copy(
         let bytes = from
             .read(&mut buffer)
             .await
-            .map_err(|_| Failure::ClientReset)?;
+            .map_err(|_| from_side.reset())?;
         if bytes == 0 {
-            return to.shutdown().await.map_err(|_| Failure::EndpointReset);
+            return to.shutdown().await.map_err(|_| to_side.reset());
         }
         to.write_all(&buffer[..bytes])
             .await
-            .map_err(|_| Failure::EndpointReset)?;
-        to.flush().await.map_err(|_| Failure::EndpointReset)?;
+            .map_err(|_| to_side.reset())?;
+        to.flush().await.map_err(|_| to_side.reset())?;
         count(bytes);
     }
 }

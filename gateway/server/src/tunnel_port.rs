@@ -6,7 +6,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use corinth_core::DirectClient;
-use corinth_model::{Direct, Failure, Reason, Refusal, SniName};
+use corinth_daemon::drain::DrainGuard;
+use corinth_model::{Direct, Failure, Reason, Refusal, SniName, Tables};
 use corinth_transport::tls;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tracing::debug;
@@ -23,13 +24,22 @@ use crate::{
 };
 
 /// Serves one connection that arrived at the tunnel port.
-pub(crate) async fn serve(shared: &Arc<Shared>, mut socket: TcpStream, source: SocketAddr) {
+pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    mut socket: TcpStream,
+    source: SocketAddr,
+    working: DrainGuard,
+) {
     let began = Instant::now();
+    // It fails only on a socket that is gone, which reading finds out.
+    let _ = socket.set_nodelay(true);
     let Some(place) = shared.half_open.enter(source.ip(), began) else {
         let reason = Reason::Failed(Failure::TooManyConnections);
         return intake::turn_away(shared, socket, source, Intake::Tunnel, reason, began);
     };
-    let hello = match timeout(shared.times().request, intake::read_hello(&mut socket)).await {
+    // Phases that are brief or rare are on the heap: the task keeps room for its largest one as long as it lives.
+    let hello = Box::pin(intake::read_hello(&mut socket));
+    let hello = match timeout(shared.times().request, hello).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(refused)) => {
             let _ = socket.write_all(&refused.alert).await;
@@ -42,9 +52,13 @@ pub(crate) async fn serve(shared: &Arc<Shared>, mut socket: TcpStream, source: S
         }
     };
     if let Some((sni, way)) = direct(shared, &hello) {
-        return serve_direct(shared, socket, source, hello, &sni, way, place, began).await;
+        let served = serve_direct(shared, socket, source, hello, &sni, way, place, began);
+        Box::pin(served).await;
+        return drop(working);
     }
     if hello.alpn.iter().any(|name| name == tls::ALPN) {
+        // A tunnel connection lasts; its streams are what a drain waits for.
+        drop(working);
         return serve_tunnel(shared, socket, source, hello.bytes, place, began).await;
     }
     let reason = match hello.sni() {
@@ -72,7 +86,7 @@ async fn serve_tunnel(
     place: Place,
     began: Instant,
 ) {
-    let accepted = match shared.transport.accept(socket, received).await {
+    let accepted = match Box::pin(shared.transport.accept(socket, received)).await {
         Ok(accepted) => accepted,
         Err(error) => {
             debug!(%source, %error, "tunnel handshake refused");
@@ -118,7 +132,6 @@ async fn serve_direct(
     place: Place,
     began: Instant,
 ) {
-    let _working = shared.drain.guard();
     let mut record = Record::open(&shared.telemetry, Intake::Direct, source, began);
     let carried = Carried::default();
     let reason = match way {
@@ -171,10 +184,12 @@ async fn pass_through(
             return reason;
         }
     };
-    // The application answers for its client from here on.
-    drop(place);
+    // Nobody ever proves who this client is: it keeps its place among those for as long as it stays.
+    let _place = place;
     let idle = shared.times().idle;
     let relayed = tokio::select! {
+        biased;
+        () = withdrawn(shared, sni, client) => Err(Failure::Withdrawn),
         relayed = splice::run_after(said, &socket, &endpoint, idle, carried) => relayed,
         failure = shared.terminated() => Err(failure),
     };
@@ -211,6 +226,14 @@ async fn reach<'a>(
     Ok((endpoint, permit))
 }
 
+/// Resolves when a direct client may no longer reach what it was admitted to.
+async fn withdrawn(shared: &Shared, sni: &SniName, client: &DirectClient) {
+    let mut tables = shared.tables.subscribe();
+    let is_withdrawn = |tables: &Arc<Tables>| !corinth_core::allows_direct(tables, sni, client);
+    // An error means that the gateway itself is gone, which is the same.
+    let _ = tables.wait_for(is_withdrawn).await;
+}
+
 async fn terminate(
     shared: &Arc<Shared>,
     socket: TcpStream,
@@ -243,6 +266,8 @@ async fn terminate(
     };
     let idle = shared.times().idle;
     let relayed = tokio::select! {
+        biased;
+        () = withdrawn(shared, sni, &caller) => Err(Failure::Withdrawn),
         relayed = client.relay(endpoint, idle, carried) => relayed,
         failure = shared.terminated() => Err(failure),
     };

@@ -95,6 +95,8 @@ pub struct TlsSettings {
     pub timeouts: Timeouts,
     /// How many gateway instances our cluster runs; told to peers.
     pub slots: u16,
+    /// Connections one peer may hold here to open streams on, however many gateways it has.
+    pub connections_per_peer: u32,
 }
 
 /// The TLS transport.
@@ -113,11 +115,27 @@ pub(crate) struct Shared {
     draining: watch::Sender<bool>,
     slots: AtomicU16,
     changes: watch::Sender<u64>,
+    /// Connections that peers hold here to open streams on, by trust domain.
+    held: Mutex<BTreeMap<TrustDomain, u32>>,
+}
+
+/// One of the connections that a peer may hold here; given back when dropped.
+struct Held<'a> {
+    shared: &'a Shared,
+    trust_domain: TrustDomain,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.shared.held.lock().get_mut(&self.trust_domain) {
+            *count -= 1;
+        }
+    }
 }
 
 /// A connection whose handshake is done and whose peer is known, not yet served.
 pub struct Accepted {
-    connection: Connection,
+    connection: Box<Connection>,
 }
 
 impl Accepted {
@@ -173,6 +191,7 @@ impl TlsTransport {
                 draining: watch::Sender::new(false),
                 slots,
                 changes: watch::Sender::new(0),
+                held: Mutex::default(),
             }),
         }
     }
@@ -244,20 +263,6 @@ impl TlsTransport {
         }
     }
 
-    /// Ends the links to gateways whose identity is denied by now, and every stream on them.
-    pub fn close_denied(&self) {
-        for link in self.links() {
-            if self
-                .shared
-                .settings
-                .denials
-                .contains(&link.peer().spiffe_id())
-            {
-                link.close();
-            }
-        }
-    }
-
     /// Asks every peer to open no more streams; those that come all the same are served.
     pub fn drain(&self) {
         self.shared.draining.send_replace(true);
@@ -311,6 +316,21 @@ impl Shared {
         link
     }
 
+    /// A place for one more connection on which a peer opens streams, if there is one.
+    fn hold(&self, trust_domain: &TrustDomain) -> Option<Held<'_>> {
+        let mut held = self.held.lock();
+        let count = held.entry(trust_domain.clone()).or_insert(0);
+        if *count >= self.settings.connections_per_peer {
+            return None;
+        }
+        *count += 1;
+        drop(held);
+        Some(Held {
+            shared: self,
+            trust_domain: trust_domain.clone(),
+        })
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
@@ -338,7 +358,7 @@ impl Shared {
     }
 
     /// Connects to `target` and declares what the connection is for.
-    async fn dial(&self, target: &DialTarget, role: Role) -> Result<Connection, DialError> {
+    async fn dial(&self, target: &DialTarget, role: Role) -> Result<Box<Connection>, DialError> {
         let address = target.address;
         let timeouts = &self.settings.timeouts;
         let mut socket = timeout(timeouts.connect, connect(address))
@@ -378,12 +398,12 @@ impl Shared {
         Ok(connection)
     }
 
-    async fn dial_for_streams(&self, target: &DialTarget) -> Result<Connection, DialError> {
+    async fn dial_for_streams(&self, target: &DialTarget) -> Result<Box<Connection>, DialError> {
         self.dial(target, Role::DialerOpens).await
     }
 
     /// A connection that was dialled for one gateway and answered by another of the same peer.
-    fn adopt(self: &Arc<Self>, connection: Connection) {
+    fn adopt(self: &Arc<Self>, connection: Box<Connection>) {
         let link = self.link_to(&connection.peer);
         link.give(connection);
     }
@@ -393,15 +413,22 @@ impl Shared {
         &self,
         socket: TcpStream,
         secured: handshake::Secured,
-    ) -> Result<Connection, (Failure, String)> {
+    ) -> Result<Box<Connection>, (Failure, String)> {
         let leaf = corinth_identity::peer_gateway(&secured.peer_certificates)
             .map_err(|failure| (failure, failure.summary().to_owned()))?;
         let not_after = leaf
             .not_after
             .as_secs()
             .min(self.settings.own.not_after().as_secs());
-        Connection::new(socket, secured, Arc::new(leaf.gateway), not_after)
-            .map_err(|error| (error.failure(), error.to_string()))
+        Connection::new(
+            socket,
+            secured,
+            Arc::new(leaf.gateway),
+            not_after,
+            self.now_unix_seconds(),
+        )
+        .map(Box::new)
+        .map_err(|error| (error.failure(), error.to_string()))
     }
 
     fn tune(&self, socket: &TcpStream) -> io::Result<()> {

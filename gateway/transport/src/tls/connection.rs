@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) peer: Arc<GatewayId>,
     /// Unix seconds at which the earlier of both leaves expires: no stream opens after it.
     pub(super) not_after: u64,
+    /// Unix seconds from which we open no stream on it any more: somewhat earlier, as the peer's clock decides too.
+    pub(super) retire_at: u64,
     /// The stream of this connection opened last; they count up from 1.
     pub(super) last_stream: u32,
     /// The peer asked for no more streams on this connection.
@@ -41,6 +43,7 @@ impl Connection {
         secured: Secured,
         peer: Arc<GatewayId>,
         not_after: u64,
+        now_unix_seconds: u64,
     ) -> Result<Self, StreamError> {
         const NO_CIPHER: StreamError =
             StreamError::Protocol("a cipher suite that is not supported");
@@ -56,6 +59,7 @@ impl Connection {
             schedule: Mutex::new(secured.schedule),
             peer,
             not_after,
+            retire_at: not_after.saturating_sub(margin(not_after.saturating_sub(now_unix_seconds))),
             last_stream: 0,
             draining: false,
             home: std::thread::current().id(),
@@ -104,14 +108,21 @@ impl Connection {
     }
 
     /// Moves the socket to the calling worker's reactor.
-    pub(super) fn bring_home(mut self) -> std::io::Result<Self> {
+    pub(super) fn bring_home(self: Box<Self>) -> std::io::Result<Box<Self>> {
         if self.is_home() {
             return Ok(self);
         }
-        let socket = Arc::into_inner(self.socket).ok_or(std::io::ErrorKind::NotConnected)?;
-        self.socket = Arc::new(TcpStream::from_std(socket.into_std()?)?);
-        self.is_known = false;
-        self.home = std::thread::current().id();
-        Ok(self)
+        let mut this = *self;
+        let socket = Arc::into_inner(this.socket).ok_or(std::io::ErrorKind::NotConnected)?;
+        this.socket = Arc::new(TcpStream::from_std(socket.into_std()?)?);
+        this.is_known = false;
+        this.home = std::thread::current().id();
+        Ok(Box::new(this))
     }
+}
+
+/// How long before its end a connection is retired: clocks may differ by minutes, short lives allow less.
+fn margin(left_seconds: u64) -> u64 {
+    const MARGIN_MAX_SECONDS: u64 = 15 * 60;
+    (left_seconds / 10).min(MARGIN_MAX_SECONDS)
 }

@@ -121,7 +121,7 @@ fn lost(link: &TlsLink) {
 }
 
 /// The dialer's side, until the path is dead or the link closed.
-async fn run(shared: Arc<Shared>, link: Arc<TlsLink>, connection: Connection, draining: bool) {
+async fn run(shared: Arc<Shared>, link: Arc<TlsLink>, connection: Box<Connection>, draining: bool) {
     let mut probes = Probes {
         sent: 0,
         answered: 0,
@@ -149,7 +149,7 @@ impl Probes {
         &mut self,
         shared: &Shared,
         link: &TlsLink,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
     ) -> Result<(), StreamError> {
         let mut state = link.state.subscribe();
         let mut draining = link.draining.subscribe();
@@ -176,7 +176,7 @@ impl Probes {
                     Event::Ended | Event::Frame { .. } | Event::Data { .. } => return Ok(()),
                 },
                 _ = ticks.tick() => {
-                    if self.sent - self.answered >= MISSED_MAX {
+                    if self.sent - self.answered >= MISSED_MAX + under_way(shared, link) {
                         return Err(StreamError::Failed(Failure::PathDead, "no answer to four probes"));
                     }
                     self.probe(&mut connection)?;
@@ -235,11 +235,18 @@ fn far() -> Instant {
     Instant::now() + Duration::from_secs(3_600)
 }
 
+/// Probes that are under way on a healthy path as long as this one is: they are not missed yet.
+fn under_way(shared: &Shared, link: &TlsLink) -> u64 {
+    let round_trips_us = 2 * link.rtt_us.load(Relaxed);
+    let interval_us = shared.settings.timeouts.probe_interval.as_micros().max(1) as u64;
+    round_trips_us / interval_us
+}
+
 /// The acceptor's side of a control connection: answers, and notices silence.
 pub(super) async fn answer(
     shared: &Arc<Shared>,
     link: &Arc<TlsLink>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
 ) -> Result<(), StreamError> {
     pong(shared, link, &mut connection, 0).await?;
     alive(link, false);
@@ -251,7 +258,7 @@ pub(super) async fn answer(
 async fn answering(
     shared: &Arc<Shared>,
     link: &Arc<TlsLink>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
 ) -> Result<(), StreamError> {
     let silence_max = shared.settings.timeouts.probe_interval * (MISSED_MAX as u32 + 1);
     let mut state = link.state.subscribe();

@@ -236,12 +236,10 @@ async fn receive(socket: &mut TcpStream, incoming: &mut Vec<u8>) -> Result<(), H
     if incoming.len() >= INCOMING_MAX_BYTES {
         return Err(HandshakeError::TooLong);
     }
-    let mut chunk = [0; READ_BYTES];
-    let received = socket.read(&mut chunk).await?;
-    if received == 0 {
+    incoming.reserve(READ_BYTES);
+    if socket.read_buf(incoming).await? == 0 {
         return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
     }
-    incoming.extend_from_slice(&chunk[..received]);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
+    runtime::Handle,
     sync::{Notify, watch},
     time::Instant,
 };
@@ -27,6 +28,11 @@ use crate::{
 
 /// A stream waits this long for a connection before its next attempt is better.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
+/// Idle connections are looked at this often. A stream is never opened on one whose peer has said something:
+/// taking it looks too.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Streams of a closed link have this long to end by themselves.
+const CLOSING: Duration = Duration::from_millis(500);
 /// Connections beyond the spare are looked over this often.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -37,8 +43,6 @@ pub(super) struct TlsLink {
     pub(super) pool: Mutex<Pool>,
     /// The sockets of connections that carry streams, of either side's opening.
     sockets: Mutex<Vec<Weak<TcpStream>>>,
-    /// An idle connection was added: the keeper must watch it too.
-    given: Notify,
     pub(super) state: watch::Sender<LinkState>,
     /// True once we asked the peer to open no more streams.
     pub(super) draining: watch::Sender<bool>,
@@ -72,7 +76,6 @@ impl TlsLink {
             peer: Arc::new(peer),
             pool: Mutex::default(),
             sockets: Mutex::default(),
-            given: Notify::new(),
             state: watch::Sender::new(LinkState::Dead),
             draining: watch::Sender::new(*shared.draining.borrow()),
             controls: AtomicU32::new(0),
@@ -132,7 +135,7 @@ impl TlsLink {
         });
         if changed && matches!(state, LinkState::Dead | LinkState::Closed) {
             let mut pool = self.pool.lock();
-            pool.closed = state == LinkState::Closed;
+            pool.closed |= state == LinkState::Closed;
             pool.fail_waiting();
             pool.clear();
         }
@@ -160,23 +163,20 @@ impl TlsLink {
     }
 
     /// A connection on which we may open, new or done with its stream.
-    pub(super) fn give(&self, connection: Connection) {
+    pub(super) fn give(&self, connection: Box<Connection>) {
         self.pool.lock().give(connection, Instant::now());
-        self.given.notify_one();
     }
 
     /// The connection of a stream that is over; `None` if the stream broke it.
-    pub(super) fn take_back(&self, connection: Option<Connection>) {
+    pub(super) fn take_back(&self, connection: Option<Box<Connection>>) {
         let mut pool = self.pool.lock();
         pool.busy -= 1;
         if let Some(connection) = connection {
             pool.give(connection, Instant::now());
-            drop(pool);
-            self.given.notify_one();
         }
     }
 
-    async fn connection(&self) -> Result<Connection, OpenError> {
+    async fn connection(&self) -> Result<Box<Connection>, OpenError> {
         let shared = self.shared.upgrade().ok_or(OpenError::Closed)?;
         let mut state = self.state.subscribe();
         let waiting = {
@@ -260,7 +260,6 @@ async fn dial_one(shared: Arc<Shared>, link: Arc<TlsLink>, target: DialTarget) {
             link.dial_more(&shared, &mut pool);
             drop(pool);
             link.dialled.fetch_add(1, Relaxed);
-            link.given.notify_one();
         }
         Ok(connection) => {
             let nobody_left = pool.dialling == 0;
@@ -284,6 +283,12 @@ fn log_dial(target: &DialTarget, error: &DialError) {
     debug!(address = %target.address, %error, "dialling one more connection failed");
 }
 
+fn cut(sockets: &[Weak<TcpStream>]) {
+    for socket in sockets.iter().filter_map(Weak::upgrade) {
+        shut_down(&socket);
+    }
+}
+
 /// Ends a connection that somebody else reads and writes: both are woken, and find it ended.
 fn shut_down(socket: &TcpStream) {
     // One that is gone already needs nothing.
@@ -294,6 +299,7 @@ fn shut_down(socket: &TcpStream) {
 async fn keep(link: Weak<TlsLink>) {
     let mut next_shrink = Instant::now() + SHRINK_INTERVAL;
     loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
         let Some(link) = link.upgrade() else {
             return;
         };
@@ -301,20 +307,11 @@ async fn keep(link: Weak<TlsLink>) {
             return;
         }
         let now = Instant::now();
+        let mut pool = link.pool.lock();
+        pool.look();
         if now >= next_shrink {
-            link.pool.lock().shrink(now);
+            pool.shrink(now);
             next_shrink = now + SHRINK_INTERVAL;
-        }
-        let readable = std::future::poll_fn(|context| {
-            link.pool.lock().poll_idle(context);
-            std::task::Poll::<()>::Pending
-        });
-        // Polling again after each wake is what the loop is for; the future itself never ends.
-        tokio::select! {
-            biased;
-            () = link.given.notified() => {}
-            () = tokio::time::sleep_until(next_shrink) => {}
-            () = readable => {}
         }
     }
 }
@@ -386,10 +383,14 @@ impl Link for TlsLink {
             return;
         }
         self.set_state(LinkState::Closed);
-        for socket in self.sockets.lock().drain(..) {
-            if let Some(socket) = socket.upgrade() {
-                shut_down(&socket);
-            }
+        let sockets = std::mem::take(&mut *self.sockets.lock());
+        match Handle::try_current() {
+            // Whoever carries a stream sees the state and says why it ends; sockets of others are cut then.
+            Ok(runtime) => drop(runtime.spawn(async move {
+                tokio::time::sleep(CLOSING).await;
+                cut(&sockets);
+            })),
+            Err(_) => cut(&sockets),
         }
         if let Some(shared) = self.shared.upgrade() {
             shared.forget(&self.peer);

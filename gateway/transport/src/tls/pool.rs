@@ -1,6 +1,10 @@
 //! The connections of a link on which we may open a stream, and who waits for one.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -17,7 +21,7 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Pool {
     idle: Vec<Idle>,
-    waiting: VecDeque<oneshot::Sender<Connection>>,
+    waiting: VecDeque<oneshot::Sender<Box<Connection>>>,
     /// Connections being dialled to become ours.
     pub(super) dialling: u32,
     /// Connections with a stream on them.
@@ -27,14 +31,14 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
 impl Pool {
     /// Takes the connection used last, of the calling worker if there is one: it is the warmest, and the
     /// others can grow old.
-    pub(super) fn take(&mut self, now_unix_seconds: u64) -> Option<Connection> {
+    pub(super) fn take(&mut self, now_unix_seconds: u64) -> Option<Box<Connection>> {
         loop {
             let at = self
                 .idle
@@ -42,7 +46,7 @@ impl Pool {
                 .rposition(|idle| idle.connection.is_home())
                 .or_else(|| self.idle.len().checked_sub(1))?;
             let Idle { mut connection, .. } = self.idle.swap_remove(at);
-            if connection.not_after <= now_unix_seconds {
+            if connection.retire_at <= now_unix_seconds {
                 connection.close();
                 continue;
             }
@@ -56,7 +60,7 @@ impl Pool {
     }
 
     /// Queues for the first connection that returns or is dialled.
-    pub(super) fn wait(&mut self) -> oneshot::Receiver<Connection> {
+    pub(super) fn wait(&mut self) -> oneshot::Receiver<Box<Connection>> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.push_back(sender);
         receiver
@@ -71,7 +75,7 @@ impl Pool {
     }
 
     /// A connection became free: to who waits longest, else it stays warm.
-    pub(super) fn give(&mut self, mut connection: Connection, now: Instant) {
+    pub(super) fn give(&mut self, mut connection: Box<Connection>, now: Instant) {
         if self.closed || connection.draining {
             connection.close();
             return;
@@ -100,11 +104,11 @@ impl Pool {
         }
     }
 
-    /// Looks at each idle connection whose socket became readable, and asks to be woken for the others.
-    pub(super) fn poll_idle(&mut self, context: &mut std::task::Context<'_>) {
+    /// Looks at each idle connection whose socket became readable since; costs no system call for the others.
+    pub(super) fn look(&mut self) {
         let mut at = 0;
         while at < self.idle.len() {
-            if poll_one(&mut self.idle[at].connection, context) {
+            if is_quiet(&mut self.idle[at].connection) {
                 at += 1;
             } else {
                 // To DRAIN, CLOSE is the answer; anything else that comes here ends it as well.
@@ -132,16 +136,12 @@ impl Pool {
 }
 
 /// `true` while the connection stays fit for a stream.
-fn poll_one(connection: &mut Connection, context: &mut std::task::Context<'_>) -> bool {
-    loop {
-        match connection.socket.poll_read_ready(context) {
-            std::task::Poll::Pending => return true,
-            std::task::Poll::Ready(Err(_)) => return false,
-            // Reading until nothing is left is what makes the next poll pend.
-            std::task::Poll::Ready(Ok(())) => match connection.try_next() {
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return false,
-            },
-        }
+fn is_quiet(connection: &mut Connection) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    match connection.socket.poll_read_ready(&mut context) {
+        Poll::Pending => true,
+        // Finding nothing to read is what makes the next look pend again.
+        Poll::Ready(Ok(())) => matches!(connection.try_next(), Ok(None)),
+        Poll::Ready(Err(_)) => false,
     }
 }

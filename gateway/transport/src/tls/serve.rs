@@ -29,7 +29,7 @@ const REVERSE_PAUSE: Duration = Duration::from_millis(500);
 /// Reads what an accepted connection is for, and serves it so.
 pub(super) async fn first_frame(
     shared: &Arc<Shared>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
 ) -> Result<(), StreamError> {
     let first = timeout(shared.settings.timeouts.first_frame, connection.next())
         .await
@@ -54,7 +54,8 @@ pub(super) async fn first_frame(
             link.give(connection);
             Ok(())
         }
-        Some(Role::Control) => control::answer(shared, &link, connection).await,
+        // On the heap: what a control connection needs is not to be held for each of the others.
+        Some(Role::Control) => Box::pin(control::answer(shared, &link, connection)).await,
         None => Err(StreamError::Protocol(
             "a connection that does not begin with its role",
         )),
@@ -72,9 +73,15 @@ pub(super) enum Made {
 pub(super) async fn streams(
     shared: &Arc<Shared>,
     link: &Arc<TlsLink>,
-    connection: Connection,
+    connection: Box<Connection>,
     made: Made,
 ) -> Result<(), StreamError> {
+    let Some(_held) = shared.hold(&link.peer.trust_domain) else {
+        connection.close();
+        return Err(StreamError::Protocol(
+            "more connections than one peer may hold",
+        ));
+    };
     link.inbound.fetch_add(1, Relaxed);
     let served = serve(shared, link, connection, &made).await;
     link.inbound.fetch_sub(1, Relaxed);
@@ -84,7 +91,7 @@ pub(super) async fn streams(
 async fn serve(
     shared: &Arc<Shared>,
     link: &Arc<TlsLink>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     made: &Made,
 ) -> Result<(), StreamError> {
     let Some(as_dyn) = link.as_dyn() else {
@@ -215,6 +222,7 @@ async fn reverse(shared: Arc<Shared>, mut link: Arc<TlsLink>, target: DialTarget
             // Behind a load balancer another gateway of the peer may have answered.
             if connection.peer != link.peer {
                 link.reverse_free.fetch_sub(1, Relaxed);
+                tokio::spawn(replace_later(Arc::clone(&shared), link, target.clone()));
                 link = shared.link_to(&connection.peer);
                 link.reverse_free.fetch_add(1, Relaxed);
             }
@@ -229,7 +237,11 @@ async fn reverse(shared: Arc<Shared>, mut link: Arc<TlsLink>, target: DialTarget
     if let Err(error) = served {
         debug!(peer = %link.peer, %error, "a connection for the peer's streams ended");
     }
-    // They expire and break like any other; without one the peer would have no way to us.
+    replace_later(shared, link, target).await;
+}
+
+/// They expire and break like any other, or reach another gateway; without one the peer would have no way to us.
+async fn replace_later(shared: Arc<Shared>, link: Arc<TlsLink>, target: DialTarget) {
     sleep(REVERSE_PAUSE).await;
     let is_up = *link.state.borrow() == LinkState::Up;
     if is_up && !*link.draining.borrow() && link.reverse_free.load(Relaxed) == 0 {

@@ -23,7 +23,7 @@ use crate::{Fill, StreamError};
 /// One stream on a TLS connection.
 pub(crate) struct TlsStream {
     /// Taken out only when the stream is over.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     id: u32,
     received: Received,
     sent: Sent,
@@ -50,16 +50,16 @@ enum Sent {
 
 impl TlsStream {
     /// A stream we opened; its OPEN is queued.
-    pub(super) fn opened(connection: Connection, home: Arc<TlsLink>) -> Self {
+    pub(super) fn opened(connection: Box<Connection>, home: Arc<TlsLink>) -> Self {
         Self::new(connection, Some(home))
     }
 
     /// A stream the peer opened; its OPEN was read.
-    pub(super) fn accepted(connection: Connection) -> Self {
+    pub(super) fn accepted(connection: Box<Connection>) -> Self {
         Self::new(connection, None)
     }
 
-    fn new(connection: Connection, home: Option<Arc<TlsLink>>) -> Self {
+    fn new(connection: Box<Connection>, home: Option<Arc<TlsLink>>) -> Self {
         Self {
             id: connection.last_stream,
             peer: Arc::clone(&connection.peer),
@@ -84,7 +84,7 @@ impl TlsStream {
             ..
         } = self
             .connection
-            .as_mut()
+            .as_deref_mut()
             .expect("the connection is taken out only when the stream is consumed or dropped");
         (
             TlsReadHalf {
@@ -122,13 +122,13 @@ impl TlsStream {
     }
 
     /// The connection, if the stream left it fit for another one.
-    pub(super) fn into_connection(mut self) -> Option<Connection> {
+    pub(super) fn into_connection(mut self) -> Option<Box<Connection>> {
         self.finish()
     }
 
-    fn finish(&mut self) -> Option<Connection> {
+    fn finish(&mut self) -> Option<Box<Connection>> {
         // An end that was put and not flushed would reach the peer only with the next stream.
-        let is_sent = |connection: &Connection| connection.writer.is_flushed();
+        let is_sent = |connection: &Box<Connection>| connection.writer.is_flushed();
         if self.received == Received::Ended
             && self.sent == Sent::Ended
             && self.connection.as_ref().is_some_and(is_sent)

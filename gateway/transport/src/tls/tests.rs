@@ -200,7 +200,7 @@ async fn pair() -> (Connection, Plain) {
         trust_domain: east,
         slot: Slot::parse("0").unwrap(),
     };
-    let ours = Connection::new(socket, secured, Arc::new(gateway), u64::MAX).unwrap();
+    let ours = Connection::new(socket, secured, Arc::new(gateway), u64::MAX, 0).unwrap();
     (ours, peer.await.unwrap())
 }
 

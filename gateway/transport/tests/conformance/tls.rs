@@ -96,6 +96,7 @@ impl Cluster {
             clock: Arc::clone(clock) as Arc<dyn TimeProvider>,
             timeouts,
             slots: 1,
+            connections_per_peer: 4_096,
         };
         Arc::new(TlsTransport::new(settings, sink))
     }
