@@ -128,15 +128,22 @@ impl Gateway {
     /// # Panics
     /// When it does not come.
     pub fn await_record(&self, is_meant: impl Fn(&Record) -> bool) -> Record {
+        self.find_record(0, is_meant)
+    }
+
+    fn find_record(&self, mark: usize, is_meant: impl Fn(&Record) -> bool) -> Record {
         let find = |line: &str| Record::parse(line).filter(|record| is_meant(record));
-        self.process.stdout.find(0, WAIT, find).unwrap_or_else(|| {
-            let all = self.process.stdout.all();
-            let last = all[all.len().saturating_sub(20)..].join("\n");
-            panic!(
-                "{} has not written the record; the last ones are\n{last}",
-                self.name
-            )
-        })
+        self.process
+            .stdout
+            .find(mark, WAIT, find)
+            .unwrap_or_else(|| {
+                let all = self.process.stdout.all();
+                let last = all[all.len().saturating_sub(20)..].join("\n");
+                panic!(
+                    "{} has not written the record; the last ones are\n{last}",
+                    self.name
+                )
+            })
     }
 
     /// The record of the connection that came from `source`.
@@ -144,8 +151,21 @@ impl Gateway {
     /// # Panics
     /// When it does not come.
     pub fn record_from(&self, source: SocketAddr) -> Record {
+        self.record_since(0, source)
+    }
+
+    /// The same, from a mark that [`record_mark`](Self::record_mark) gave: ports are used again.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn record_since(&self, mark: usize, source: SocketAddr) -> Record {
         let source = source.to_string();
-        self.await_record(|record| record.text("src") == source)
+        self.find_record(mark, |record| record.text("src") == source)
+    }
+
+    /// How many records it has written so far.
+    pub fn record_mark(&self) -> usize {
+        self.process.stdout.count()
     }
 
     /// Status and body of an admin page.
@@ -261,6 +281,10 @@ impl Gateway {
     }
 
     /// What helps to understand a failed test.
+    #[expect(
+        clippy::print_stderr,
+        reason = "the harness shows it with the failed test"
+    )]
     fn tell(&self) {
         let tail = |lines: Vec<String>, count: usize| {
             let from = lines.len().saturating_sub(count);

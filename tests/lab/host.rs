@@ -98,12 +98,21 @@ impl Host {
     /// # Panics
     /// When nobody answers.
     pub fn connect_from(&self, from: IpAddr, to: SocketAddr) -> TcpStream {
-        let stream = self.within(|| {
+        self.within(|| self.connect_here(from, to))
+    }
+
+    /// The same on a thread that [is in here](Self::within) already: for very many connections.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub fn connect_here(&self, from: IpAddr, to: SocketAddr) -> TcpStream {
+        let connect = || {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.bind(&SocketAddr::new(from, 0).into())?;
             socket.connect_timeout(&to.into(), SOCKET_WAIT)?;
             Ok::<_, std::io::Error>(TcpStream::from(socket))
-        });
+        };
+        let stream = connect();
         let stream =
             stream.unwrap_or_else(|error| panic!("connecting from {from} to {to}: {error}"));
         prepare(&stream);

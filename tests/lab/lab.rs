@@ -214,7 +214,11 @@ impl Lab {
         equip(&self.client, &[("r1", Net::Near, &outer)]);
         equip(
             &self.east,
-            &[("l1", Net::Near, &east), ("r2", Net::Between, &east)],
+            &[
+                ("l1", Net::Near, &east),
+                ("r2", Net::Between, &east),
+                ("r2", Net::Elsewhere, &outer),
+            ],
         );
         equip(
             &self.west,
@@ -271,7 +275,7 @@ fn speak_as(host: &Host, interface: &str, net: Net, number: u8) {
     let (v4_net, v6_net) = (Family::V4.address(net, 0), Family::V6.address(net, 0));
     host.ip_batch(&format!(
         "route replace {v4_net}/24 dev {interface} src {v4}\n\
-         route replace {v6_net}/64 dev {interface} src {v6}\n"
+         route add {v6_net}/64 dev {interface} src {v6} metric 1\n"
     ));
 }
 

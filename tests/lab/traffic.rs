@@ -30,18 +30,26 @@ pub fn read_to_ending(stream: &mut impl Read) -> (Vec<u8>, Ending) {
         match stream.read(&mut chunk) {
             Ok(0) => return (bytes, Ending::End),
             Ok(read) => bytes.extend_from_slice(&chunk[..read]),
-            Err(error) => match error.kind() {
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                    return (bytes, Ending::Reset);
-                }
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    return (bytes, Ending::Open);
-                }
-                io::ErrorKind::Interrupted => {}
-                _ => panic!("reading: {error}"),
-            },
+            Err(error) if is_reset(&error) => return (bytes, Ending::Reset),
+            Err(error) if is_late(&error) => return (bytes, Ending::Open),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("reading: {error}"),
         }
     }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 /// How the other side ends; what comes before is not looked at.

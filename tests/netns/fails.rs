@@ -7,8 +7,8 @@ use std::{
 };
 
 use corinth_lab::{
-    Ending, Family, Gateway, GatewayConfig, Lab, Load, Nginx, Service, Tally, WAIT, ending,
-    exchange, read_to_ending, until,
+    Ending, Family, Gateway, Lab, Load, Nginx, Service, Tally, WAIT, ending, exchange,
+    read_to_ending, until,
 };
 use serde_json::json;
 
@@ -28,7 +28,6 @@ on_both_families![
     a_path_that_is_black_towards_the_peer_only_is_left_and_found_again,
     a_path_that_is_black_from_the_peer_only_is_left_and_found_again,
     a_short_silence_of_the_path_breaks_no_stream,
-    a_path_that_is_black_for_our_own_connections_only_is_left,
 ];
 
 /// Traffic has to move within a second. What is measured includes this machine's noise.
@@ -355,33 +354,6 @@ fn path_goes_black(lab: &Lab, east: &Gateway, goes: impl FnOnce(IpAddr)) {
         converged_after < Duration::from_secs(5),
         "{converged_after:?}"
     );
-}
-
-/// The peer's connections to us live, ours to the peer are dead: a firewall that lost its state.
-fn a_path_that_is_black_for_our_own_connections_only_is_left(family: Family) {
-    let Some(lab) = Lab::on(family).slots("west", 2).alone().build() else {
-        return;
-    };
-    let endpoint = lab.server_at(0, 8080);
-    let _nginx = Nginx::start(&lab.server, lab.folder(), endpoint, None);
-    let start = |slot, way: fn(GatewayConfig<'_>) -> GatewayConfig<'_>| {
-        let west = way(lab.slot("west", slot));
-        west.exports(WEB, &[endpoint], &["east"]).start()
-    };
-    let _west = [
-        start(0, |west| west.peer("east")),
-        start(1, |west| west.awaits("east")),
-    ];
-    let east = lab.gateway("east").peer("west");
-    let east = east
-        .imports_with(WEB, WEB_PORT, &["west"], harmless())
-        .start();
-    east.await_links(2);
-    path_goes_black(&lab, &east, |_| {
-        lab.west
-            .firewall()
-            .cut_connections_to(lab.site("west").tunnel(family, 0));
-    });
 }
 
 fn a_cluster_whose_path_goes_black_is_left_for_the_next(family: Family) {

@@ -1,6 +1,12 @@
 //! Real programs and release binaries in four network namespaces: client – east – west – server. Each behaviour is
 //! shown on IPv4 and on IPv6.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "all of this is tests; what they measure is shown with --nocapture"
+)]
+
 /// Each test named runs once on IPv4 and once on IPv6.
 macro_rules! on_both_families {
     ($($test:ident),* $(,)?) => {
@@ -14,8 +20,13 @@ macro_rules! on_both_families {
 }
 
 mod carries;
+mod certificates;
 mod changes;
 mod fails;
 mod fixture;
+mod floods;
+mod frames;
+mod names;
 mod secured;
 mod stops;
+mod strangers;
