@@ -1,9 +1,9 @@
 //! The memory transport: gateways of one process joined by name, for tests and the simulation.
 //!
 //! A [`MemoryNetwork`] knows which gateway answers at which address. A dial makes one link on each side;
-//! the two share a [`Path`](path::Path), which carries every stream between the two gateways and can be
+//! the two share a `Path`, which carries every stream between the two gateways and can be
 //! made to fail: black (nothing passes, nobody is told), severed (every connection is cut), or one
-//! gateway killed. A stream is a [`Wire`](wire::Wire): two directions with a bounded buffer each.
+//! gateway killed. A stream is a `Wire`: two directions with a bounded buffer each.
 //!
 //! ```text
 //! write half ── queued ── flush ──> travelling ── path not black ──> arrived ── fill ──> read half

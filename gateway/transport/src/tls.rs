@@ -5,7 +5,7 @@
 //! probes, connections on which it opens streams (as many as are in use, and a spare), and a few on which
 //! the *acceptor* opens streams, so that a side which cannot dial is not mute. The first frame of each
 //! connection says which of the three it is. All connections of one gateway, of either side's making,
-//! belong to one [`TlsLink`](link::TlsLink).
+//! belong to one `TlsLink`.
 
 mod connection;
 mod control;

@@ -128,10 +128,10 @@ impl TlsStream {
 
     fn finish(&mut self) -> Option<Box<Connection>> {
         // An end that was put and not flushed would reach the peer only with the next stream.
-        let is_sent = |connection: &Box<Connection>| connection.writer.is_flushed();
+        let is_sent = |connection: &Connection| connection.writer.is_flushed();
         if self.received == Received::Ended
             && self.sent == Sent::Ended
-            && self.connection.as_ref().is_some_and(is_sent)
+            && self.connection.as_deref().is_some_and(is_sent)
         {
             return self.connection.take();
         }
