@@ -108,9 +108,13 @@ async fn walk(
     record: &mut Record<'_>,
 ) -> Result<Found, Reason> {
     let mut last = Reason::Refused(Refusal::NoEndpoint);
+    let deadline = Instant::now() + shared.times().open;
     for (number, attempt) in plan.attempts.iter().enumerate() {
-        record.attempts = record.attempts.saturating_add(1);
         let began = Instant::now();
+        if began >= deadline {
+            break;
+        }
+        record.attempts = record.attempts.saturating_add(1);
         let tried = match &attempt.target {
             Target::Endpoint(address) => {
                 record.endpoint = Some(*address);
@@ -123,7 +127,7 @@ async fn walk(
             Target::Cluster(cluster) => {
                 record.endpoint = None;
                 record.peer = Some(cluster.as_str().into());
-                open(shared, client, plan, cluster, number).await
+                open(shared, client, plan, cluster, number, deadline).await
             }
         };
         let outcome = match &tried {
@@ -178,6 +182,7 @@ async fn open(
     plan: &Plan,
     cluster: &ClusterName,
     number: usize,
+    deadline: Instant,
 ) -> Result<Found, Missed> {
     let mut header = StreamOpen::new(StreamKind::Service {
         route: plan.route.name.clone(),
@@ -195,7 +200,7 @@ async fn open(
             client: client.greeting.is_silent().then_some(&client.socket),
             said: &mut client.said,
             replay: plan.route.replay,
-            deadline: shared.times().open,
+            deadline: deadline.saturating_duration_since(Instant::now()),
         };
         match opening.run(&link, &header).await {
             Ok(stream) => return Ok(Found::Peer { link, stream }),

@@ -32,7 +32,7 @@ pub struct Limits {
     pub unauthenticated_bytes: u64,
     /// Connections of all who have not proven who they are.
     pub unauthenticated_connections: u32,
-    /// Of these, from one IPv4 /24 or IPv6 /64.
+    /// Of these, from one IPv4 address or IPv6 /64.
     pub per_prefix_connections: u32,
     /// Streams one peer may have open here, unless its own entry says otherwise.
     pub streams_per_peer: u32,
@@ -42,7 +42,7 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// From accepting to a finished TLS handshake.
+    /// A client's whole ClientHello or request, and again the rest of the TLS handshake.
     #[serde(serialize_with = "units::serialize_duration")]
     pub tls_handshake: Duration,
     /// From the end of the handshake to the first frame.
@@ -79,7 +79,7 @@ pub(super) struct RawLimits {
     unauthenticated_bytes: Option<Field<Size>>,
     /// Connections of all who have not proven who they are. Default 1024.
     unauthenticated_connections: Option<Field<Number>>,
-    /// Of these, from one IPv4 /24 or IPv6 /64. Default 64.
+    /// Of these, from one IPv4 address or IPv6 /64. Default 64.
     per_prefix_connections: Option<Field<Number>>,
     /// Streams one peer may have open here. Default 10000.
     streams_per_peer: Option<Field<Number>>,
@@ -89,7 +89,7 @@ pub(super) struct RawLimits {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawTimeouts {
-    /// From accepting to a finished TLS handshake. Default `3s`.
+    /// A client's whole ClientHello or request, and again the rest of the TLS handshake. Default `3s`.
     tls_handshake: Option<Field<Span>>,
     /// From the end of the handshake to the first frame. Default `5s`.
     first_frame: Option<Field<Span>>,
