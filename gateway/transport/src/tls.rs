@@ -210,6 +210,8 @@ impl TlsTransport {
                 detail: error.to_string(),
             })?;
         let config = Arc::clone(&shared.server_config);
+        // Read before the handshake: a renewal meanwhile must not lend the old leaf the new one's life.
+        let own_not_after = shared.settings.own.not_after().as_secs();
         let secured = timeout(
             shared.settings.timeouts.handshake,
             handshake::accept(&mut socket, config, received),
@@ -221,7 +223,7 @@ impl TlsTransport {
             AcceptError::Handshake { failure, detail }
         })?;
         let connection = shared
-            .admit(socket, secured)
+            .admit(socket, secured, own_not_after)
             .map_err(|(failure, detail)| AcceptError::Handshake { failure, detail })?;
         Ok(Accepted { connection })
     }
@@ -367,6 +369,7 @@ impl Shared {
             .and_then(|socket| self.tune(&socket).map(|()| socket))
             .map_err(|source| DialError::Connect { address, source })?;
         let config = self.client_config(&target.trust_domain);
+        let own_not_after = self.settings.own.not_after().as_secs();
         let secured = timeout(timeouts.handshake, handshake::connect(&mut socket, config))
             .await
             .map_err(|_| DialError::HandshakeTimeout { address })?
@@ -379,7 +382,7 @@ impl Shared {
                 }
             })?;
         let mut connection =
-            self.admit(socket, secured)
+            self.admit(socket, secured, own_not_after)
                 .map_err(|(failure, detail)| DialError::Handshake {
                     address,
                     failure,
@@ -413,18 +416,15 @@ impl Shared {
         &self,
         socket: TcpStream,
         secured: handshake::Secured,
+        own_not_after: u64,
     ) -> Result<Box<Connection>, (Failure, String)> {
         let leaf = corinth_identity::peer_gateway(&secured.peer_certificates)
             .map_err(|failure| (failure, failure.summary().to_owned()))?;
-        let not_after = leaf
-            .not_after
-            .as_secs()
-            .min(self.settings.own.not_after().as_secs());
         Connection::new(
             socket,
             secured,
             Arc::new(leaf.gateway),
-            not_after,
+            leaf.not_after.as_secs().min(own_not_after),
             self.now_unix_seconds(),
         )
         .map(Box::new)

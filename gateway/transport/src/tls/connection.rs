@@ -124,5 +124,5 @@ impl Connection {
 /// How long before its end a connection is retired: clocks may differ by minutes, short lives allow less.
 fn margin(left_seconds: u64) -> u64 {
     const MARGIN_MAX_SECONDS: u64 = 15 * 60;
-    (left_seconds / 10).min(MARGIN_MAX_SECONDS)
+    (left_seconds / 10).clamp(1, MARGIN_MAX_SECONDS)
 }
