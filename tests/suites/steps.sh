@@ -127,7 +127,7 @@ logged() {
 show_failure() {
     local log=$out/$1.log part
     part=$(awk '/^(error|Diff in|---- |Failing input|failed on |artifact_prefix)|panicked at|^In .* line [0-9]+:/ { left = 25 }
-        left-- > 0' "$log")
+        left-- > 0 && !/^ +([0-9]+: |at )|^stack backtrace|^note: Some details are omitted/' "$log")
     printf '%s\n' "${part:-$(tail -n 60 "$log")}" | head -n 200 | sed 's/^/  | /'
     printf '  whole log: %s\n' "$log"
 }
