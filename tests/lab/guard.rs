@@ -24,9 +24,7 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(crate) const PREFIX: &str = "crn";
 
 /// Programs without which there is no laboratory.
-const PROGRAMS: &[&str] = &[
-    "ip", "nft", "nginx", "curl", "iperf3", "nc", "openssl", "wrk",
-];
+const PROGRAMS: &[&str] = &["ip", "nft", "nginx", "curl", "iperf3", "nc", "openssl"];
 
 /// Is this the long form of the run?
 pub fn is_soak() -> bool {

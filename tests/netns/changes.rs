@@ -336,14 +336,18 @@ fn a_stream_outlives_its_certificate_and_a_new_one_needs_a_new_one(family: Famil
     );
 }
 
-/// Whether a client is turned away by RST, at whatever point.
+/// Whether a client is turned away by RST. The kernel tells it once, at whatever comes first.
 fn is_reset(lab: &Lab, to: SocketAddr) -> bool {
-    match lab.client.try_connect(to) {
-        Ok(mut client) => {
-            let _ = client.write_all(b"hello");
-            ending(&mut client) == Ending::Reset
+    let said = lab
+        .client
+        .try_connect(to)
+        .and_then(|mut client| client.write_all(b"hello").map(|()| client));
+    match said {
+        Ok(mut client) => ending(&mut client) == Ending::Reset,
+        Err(error) => {
+            let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+            kinds.contains(&error.kind())
         }
-        Err(error) => error.kind() == ErrorKind::ConnectionReset,
     }
 }
 

@@ -28,6 +28,7 @@ on_both_families![
     a_path_that_is_black_towards_the_peer_only_is_left_and_found_again,
     a_path_that_is_black_from_the_peer_only_is_left_and_found_again,
     a_short_silence_of_the_path_breaks_no_stream,
+    a_request_on_a_path_that_goes_black_is_cut_soon_and_not_sent_again,
 ];
 
 /// Traffic has to move within a second. What is measured includes this machine's noise.
@@ -394,6 +395,31 @@ fn a_cluster_whose_path_goes_black_is_left_for_the_next(family: Family) {
     });
 }
 
+fn a_request_on_a_path_that_goes_black_is_cut_soon_and_not_sent_again(family: Family) {
+    let Some(lab) = Lab::on(family).slots("west", 2).alone().build() else {
+        return;
+    };
+    let (_nginx, _west, east) = two_ways(&lab, json!({}));
+    let address = lab.site("west").tunnel(family, 0).ip();
+    lab.west.firewall().drop_to(address);
+    lab.west.firewall().drop_from(address);
+    let mut client = lab.client.connect(east.at(WEB_PORT));
+    let asked_at = Instant::now();
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let (answer, ended) = read_to_ending(&mut client);
+    let took = asked_at.elapsed();
+    println!("{ended:?} after {took:?}");
+    // Whichever of the two gateways it was given to: no answer is cut short, and nobody waits.
+    assert!(took < MOVED, "{took:?}");
+    if ended == Ending::Reset {
+        assert_eq!(answer, b"");
+        let record = east.record_from(client.local_addr().unwrap());
+        assert_eq!(record.code(), "CRN025");
+    } else {
+        assert!(answer.ends_with(b"ok\n"), "{answer:?}");
+    }
+}
+
 fn a_short_silence_of_the_path_breaks_no_stream(family: Family) {
     let Some(lab) = Lab::on(family).build() else {
         return;
@@ -414,4 +440,24 @@ fn a_short_silence_of_the_path_breaks_no_stream(family: Family) {
     assert_eq!(&answer, b"during");
     east.await_links(1);
     assert_eq!(exchange(&mut client, b"after!", 6).unwrap(), b"after!");
+}
+
+#[test]
+fn a_path_that_stays_black_ends_its_streams() {
+    let Some(lab) = Lab::on(Family::V4).build() else {
+        return;
+    };
+    let (_west, east, service) = echo(&lab, echo_back);
+    let mut client = lab.client.connect(east.at(ECHO_PORT));
+    assert_eq!(exchange(&mut client, b"before", 6).unwrap(), b"before");
+    let address = lab.site("west").tunnel(Family::V4, 0).ip();
+    lab.west.firewall().drop_to(address);
+    lab.west.firewall().drop_from(address);
+    assert_eq!(ending(&mut client), Ending::Reset);
+    assert!(service.tally().await_deliveries(1, WAIT));
+    assert_eq!(
+        service.tally().deliveries(),
+        [b"Reset"],
+        "the far side cuts it as well"
+    );
 }

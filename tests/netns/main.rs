@@ -27,6 +27,7 @@ mod fixture;
 mod floods;
 mod frames;
 mod names;
+mod proxies;
 mod secured;
 mod stops;
 mod strangers;
