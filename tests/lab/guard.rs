@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// Laboratories that stand at the same time; one that measures stands alone.
 const AT_ONCE: u32 = 2;
@@ -22,6 +22,11 @@ const AT_ONCE: u32 = 2;
 const GRACE: Duration = Duration::from_secs(60);
 /// What the names of our namespaces begin with; the process id follows.
 pub(crate) const PREFIX: &str = "crn";
+
+/// Where the files of laboratories are.
+const FOLDERS: &str = "/tmp";
+/// What the names of their folders begin with; the process id follows.
+const FOLDER_PREFIX: &str = "corinth-lab-";
 
 /// Programs without which there is no laboratory.
 const PROGRAMS: &[&str] = &["ip", "nft", "nginx", "curl", "iperf3", "nc", "openssl"];
@@ -99,21 +104,35 @@ fn is_installed(program: &str) -> bool {
         .any(|folder: PathBuf| folder.join(program).exists())
 }
 
-/// Takes away what a run left behind that was killed: its programs first, then its namespaces.
+/// Takes away what a run left behind that was killed: its programs first, then its namespaces and files.
 fn sweep() {
-    let Ok(entries) = fs::read_dir("/run/netns") else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('-').next());
-        let owner = owner.and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
-        if owner.is_some_and(|id| test_kill_process(id).is_err()) {
+    for name in names_in(Path::new("/run/netns")) {
+        if is_left_behind(&name, PREFIX) {
             remove(&name);
         }
     }
+    for name in names_in(Path::new(FOLDERS)) {
+        if is_left_behind(&name, FOLDER_PREFIX) {
+            let _ = fs::remove_dir_all(Path::new(FOLDERS).join(name));
+        }
+    }
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Whether the process whose id follows the prefix has ended. One that nobody waited for has no command line left.
+fn is_left_behind(name: &str, prefix: &str) -> bool {
+    let owner = name
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    owner.is_some_and(|id| {
+        fs::read(format!("/proc/{id}/cmdline")).map_or(true, |line| line.is_empty())
+    })
 }
 
 /// Ends every program in a namespace of ours, and the namespace.
@@ -223,7 +242,7 @@ impl Watchdog {
 /// Where the files of a laboratory are.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::Builder::new()
-        .prefix("corinth-lab-")
-        .tempdir_in(Path::new("/tmp"))
+        .prefix(&format!("{FOLDER_PREFIX}{}-", std::process::id()))
+        .tempdir_in(FOLDERS)
         .expect("there is room for temporary files")
 }
