@@ -59,6 +59,26 @@ const ARROWS: &[Arrows] = &[
         never: &["kube"],
     },
     Arrows {
+        name: "corinth-load",
+        may_use: &[],
+        never: &["kube", "tonic"],
+    },
+    Arrows {
+        name: "corinth-wan",
+        may_use: &[],
+        never: &["kube", "tonic"],
+    },
+    Arrows {
+        name: "corinth-campaign",
+        may_use: &["corinth-load", "corinth-wan"],
+        never: &["kube", "tonic"],
+    },
+    Arrows {
+        name: "corinth-perf",
+        may_use: &["corinth-load", "corinth-wan", "corinth-campaign"],
+        never: &["kube", "tonic"],
+    },
+    Arrows {
         name: "corinth",
         may_use: SHIPPED,
         never: &[],
@@ -79,6 +99,7 @@ const SHIPPED: &[&str] = &[
     "corinth-core",
     "corinth-transport",
     "corinth-gateway",
+    "corinth-load",
 ];
 
 #[test]
