@@ -4,6 +4,20 @@
 //! that compare gateways. It never starts a gateway, never changes the machine, and never reports a figure it could
 //! not measure: what is missing is missing, not zero.
 //!
-//! A client tells the server over a control connection what it is going to do ; both then run one
-//! workload  on data connections, count ([`measure`]), and the client joins both sides' counts and the
-//! state of the machine into one result .
+//! A client tells the server over a control connection ([`wire`]) what it is going to do ([`spec`]); both then run
+//! one workload on data connections and count (`count`), and the client joins both sides' counts, what it cost
+//! (`cost`) and the state of the machine ([`environment`]) into one [`result`]. Control and data connections reach
+//! the same port of the server: the first bytes of each tell which it is, so that a gateway that maps a single port
+//! can be measured.
+
+pub mod datagram;
+pub mod error;
+pub mod gate;
+pub mod pattern;
+pub mod result;
+pub mod spec;
+pub mod wire;
+
+pub use error::Error;
+pub use result::TestResult;
+pub use spec::TestSpec;
