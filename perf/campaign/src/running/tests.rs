@@ -1,0 +1,115 @@
+use std::{
+    env,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    thread,
+    time::Instant,
+};
+
+use rustix::process::geteuid;
+
+use crate::{
+    Interrupt, certificates,
+    lab::Middle,
+    programs::Programs,
+    system::{Place, SERVER_PORT, SystemKey, wireguard},
+};
+
+use super::*;
+
+/// Every system that is installed comes up, carries bytes both ways, and is gone afterwards.
+#[test]
+fn every_installed_system_carries_bytes() {
+    if !geteuid().is_root() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: namespaces need root");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("there is room");
+    let place = Place {
+        folder: folder.path().to_owned(),
+        certificates: folder.path().join("certificates"),
+        cpus: 2,
+        descriptors: 10_000,
+    };
+    certificates::write(&place.certificates).expect("there is room");
+    let programs = Programs {
+        gateway: gateway(),
+        envoy: None,
+    };
+    let interrupt = Interrupt::default();
+    let keys = |wg: &str| wireguard::Keys::generate(wg, folder.path(), &interrupt);
+    let lab = Lab::lay(Middle::Wire, &interrupt).expect("we are root");
+    let listener = lab
+        .within(Side::Server, || TcpListener::bind(("0.0.0.0", SERVER_PORT)))
+        .expect("it is there")
+        .expect("nobody else is");
+    thread::spawn(move || listener.incoming().flatten().for_each(echo));
+    for key in SystemKey::ALL {
+        let recipe = match programs.find(key, &place, &keys) {
+            Ok(found) => found.recipe,
+            Err(fault) => {
+                let _ = writeln!(std::io::stderr(), "SKIPPED {key}: {fault}");
+                continue;
+            }
+        };
+        // The second start finds what the first left.
+        for _ in 0..2 {
+            let running =
+                Running::start(&recipe, &lab).unwrap_or_else(|fault| panic!("{key}: {fault}"));
+            carries(&lab, recipe.target)
+                .unwrap_or_else(|error| panic!("{key}: {error}: {:?}", running.said()));
+            let resident = running
+                .resident()
+                .map_or(0, |resident| resident.larger_bytes());
+            assert_eq!(resident > 1_000_000, key != SystemKey::Direct, "{key}");
+        }
+    }
+}
+
+fn gateway() -> Option<PathBuf> {
+    let own = env::current_exe().ok()?;
+    // target/debug/deps/name-0123456789abcdef
+    let path = own.ancestors().nth(3)?.join("release/corinth-gateway");
+    path.exists().then_some(path)
+}
+
+fn echo(mut stream: TcpStream) {
+    thread::spawn(move || {
+        let mut buffer = [0; 4_096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..read]).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Until an answer comes: a link may need a moment.
+fn carries(lab: &Lab, target: SocketAddr) -> std::io::Result<()> {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match once(lab, target) {
+            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) => lab
+                .interrupt()
+                .pause(Duration::from_millis(50))
+                .expect("nobody interrupts"),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+fn once(lab: &Lab, target: SocketAddr) -> std::io::Result<()> {
+    let limit = Duration::from_secs(2);
+    let mut stream = lab
+        .within(Side::Client, || TcpStream::connect_timeout(&target, limit))
+        .expect("it is there")?;
+    stream.set_read_timeout(Some(limit))?;
+    let sent = [7; 20_000];
+    stream.write_all(&sent)?;
+    let mut got = [0; 20_000];
+    stream.read_exact(&mut got)?;
+    assert_eq!(sent, got);
+    Ok(())
+}
