@@ -54,6 +54,14 @@ impl Gate {
         }
     }
 
+    /// Waits until `due`, or until it is over.
+    pub fn wait_until(&self, due: Instant) {
+        let mut state = self.state.lock();
+        while !matches!(*state, State::Shut)
+            && !self.changed.wait_until(&mut state, due).timed_out()
+        {}
+    }
+
     /// Whether whoever is inside should leave.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)

@@ -5,17 +5,27 @@
 //! not measure: what is missing is missing, not zero.
 //!
 //! A client tells the server over a control connection ([`wire`]) what it is going to do ([`spec`]); both then run
-//! one workload on data connections and count (`count`), and the client joins both sides' counts, what it cost
-//! (`cost`) and the state of the machine ([`environment`]) into one [`result`]. Control and data connections reach
+//! one workload on data connections and count ([`count`]), and the client joins both sides' counts, what it cost
+//! ([`cost`]) and the state of the machine ([`environment`]) into one [`result`]. Control and data connections reach
 //! the same port of the server: the first bytes of each tell which it is, so that a gateway that maps a single port
 //! can be measured.
 
+pub mod client;
+pub mod cost;
+pub mod count;
 pub mod datagram;
+pub mod environment;
 pub mod error;
+pub mod exchange;
 pub mod gate;
 pub mod pattern;
 pub mod result;
+pub mod role;
+pub mod seen;
+pub mod server;
+pub mod socket;
 pub mod spec;
+pub mod stream;
 pub mod wire;
 
 pub use error::Error;

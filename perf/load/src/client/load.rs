@@ -1,0 +1,38 @@
+//! What runs on the client during a test, seen from outside.
+
+use super::{Context, measure::Window, streams::Streams};
+use crate::{count::Sample, error::Error, result::TestResult, spec::Workload, wire::Report};
+
+/// Threads that do the work of a test.
+pub(super) trait Load {
+    /// Its connections as they are now.
+    fn samples(&self) -> Vec<Sample>;
+
+    /// Whether it has come to its end by itself.
+    fn is_done(&self) -> bool;
+
+    /// Ends it; its threads are gone afterwards. The gate is shut.
+    fn halt(&mut self);
+
+    /// Writes what it found.
+    fn write(&self, window: &Window, report: Option<&Report>, result: &mut TestResult);
+}
+
+/// Opens the connections of the test and starts its threads, which wait at the gate.
+pub(super) fn connect(context: &Context<'_>) -> Result<Vec<Box<dyn Load>>, Error> {
+    Ok(match context.spec.workload {
+        Workload::Stream => vec![Box::new(Streams::connect(context)?)],
+        Workload::Rr
+        | Workload::Crr
+        | Workload::Udp
+        | Workload::Idle
+        | Workload::Http
+        | Workload::Mix
+        | Workload::Probe => {
+            return Err(Error::Spec(format!(
+                "{} cannot be run yet",
+                context.spec.workload
+            )));
+        }
+    })
+}

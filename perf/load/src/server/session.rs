@@ -1,0 +1,571 @@
+//! One test at the server, from its admission to its report.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{Entry, Host, Notice, Place, work::Work};
+use crate::{
+    cost::{Carried, Meter},
+    count::Timeline,
+    exchange::Corrupt,
+    gate::Gate,
+    result::Environment,
+    seen::Seen,
+    spec::{TestSpec, Verify, Workload},
+    wire::{self, ASK_MAX_BYTES, Ask, Report, Tell, TestId},
+};
+
+/// Once accepted, a client has this long to send its test, and then to open its connections.
+const OPENING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A client says something more often than this while its test runs.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// A test may end this much later than announced.
+const LATE_MAX: Duration = Duration::from_secs(30);
+
+/// After the client has stopped, what is on its way has this long to arrive, if the test is one of bytes.
+const TAIL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often limits are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A report holds no more than these.
+const INTERVALS_MAX: usize = 4_000;
+
+/// What a session hears of.
+pub(super) enum Event {
+    /// A message on the control connection.
+    Asked(Ask),
+    /// The control connection ended.
+    Gone(String),
+    /// The client is back with a new one.
+    Resumed(TcpStream),
+    /// A data connection.
+    Arrived(Arrival),
+    /// A worker came to its end.
+    Finished,
+    /// A worker found a fault.
+    Failed(String),
+    /// The server stops.
+    Stopping,
+}
+
+/// A data connection, and what came with its preamble.
+pub(super) struct Arrival {
+    pub(super) stream: TcpStream,
+    pub(super) connection: u32,
+    pub(super) rest: Vec<u8>,
+}
+
+/// What all connections of a test share.
+pub(super) struct Shared {
+    pub(super) spec: TestSpec,
+    pub(super) gate: Gate,
+    pub(super) stopped: watch::Sender<bool>,
+    connections_max: u32,
+    connections: AtomicU32,
+    answered: AtomicU64,
+    corrupt: AtomicU32,
+    seen: Mutex<Seen>,
+}
+
+/// A place among the connections a test may have.
+pub(super) struct ConnectionPlace<'a>(&'a Shared);
+
+impl Shared {
+    /// Takes a place for a connection, if there is one.
+    pub(super) fn take_connection(&self) -> Option<ConnectionPlace<'_>> {
+        let taken = self.connections.fetch_update(Relaxed, Relaxed, |count| {
+            (count < self.connections_max).then_some(count + 1)
+        });
+        taken.ok().map(|_| ConnectionPlace(self))
+    }
+
+    /// A request came.
+    pub(super) fn note_request(&self, number: Result<u64, Corrupt>) {
+        self.answered.fetch_add(1, Relaxed);
+        match number {
+            Ok(number) if self.spec.workload == Workload::Probe => self.seen.lock().note(number),
+            Ok(_) => {}
+            Err(_) => self.note_corrupt(),
+        }
+    }
+
+    /// Something came that was not sent.
+    pub(super) fn note_corrupt(&self) {
+        self.corrupt.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for ConnectionPlace<'_> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Talks with a client that wants a test, and runs it. `rest` came with the preamble.
+pub(super) fn converse(host: &Arc<Host>, mut control: TcpStream, rest: &[u8], client: SocketAddr) {
+    let refused = |reason: String| host.notify(Notice::Refused { client, reason });
+    match admit(host, &control, rest) {
+        Ok((spec, place)) => {
+            host.notify(Notice::Started {
+                client,
+                workload: spec.workload,
+                connections: spec.connections,
+            });
+            let fault = run(host, spec, &control, place);
+            host.notify(Notice::Ended { client, fault });
+        }
+        Err(Refusal::Told(reason)) => {
+            // A client that has left needs no answer.
+            let _ = wire::write_message(&mut control, &Tell::Refused(reason.clone()));
+            drain(&control);
+            refused(reason);
+        }
+        Err(Refusal::Silent(error)) => refused(format!("it asked for no test: {error}")),
+    }
+}
+
+enum Refusal {
+    Told(String),
+    Silent(io::Error),
+}
+
+fn admit(host: &Arc<Host>, control: &TcpStream, rest: &[u8]) -> Result<(TestSpec, Place), Refusal> {
+    control
+        .set_read_timeout(Some(OPENING_PATIENCE))
+        .and_then(|()| control.set_write_timeout(Some(SILENCE_MAX)))
+        .map_err(Refusal::Silent)?;
+    let ask: Ask =
+        wire::read_message(&mut rest.chain(control), ASK_MAX_BYTES).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return Refusal::Told(format!("it sent {error}"));
+            }
+            Refusal::Silent(error)
+        })?;
+    let Ask::Open { spec, token } = ask else {
+        return Err(Refusal::Told("a test must be opened first".to_owned()));
+    };
+    if !host.knows(token.as_deref()) {
+        let reason = match token {
+            None => "it wants a token (--token)",
+            Some(_) => "the token is not the right one",
+        };
+        return Err(Refusal::Told(reason.to_owned()));
+    }
+    if let Some(fault) = spec.fault().or_else(|| host.settings.limits.refusal(&spec)) {
+        return Err(Refusal::Told(fault));
+    }
+    let place = host
+        .take_place()
+        .ok_or_else(|| Refusal::Told("it is busy with another test; try again later".to_owned()))?;
+    Ok((*spec, place))
+}
+
+/// Lets a refusal arrive: closing with unread bytes would reset the connection.
+fn drain(control: &TcpStream) {
+    let _ = control.shutdown(Shutdown::Write);
+    let _ = control.set_read_timeout(Some(Duration::from_secs(1)));
+    let _ = io::copy(&mut control.take(ASK_MAX_BYTES as u64), &mut io::sink());
+}
+
+/// Runs a test; what was wrong with its end is returned.
+fn run(host: &Arc<Host>, spec: TestSpec, control: &TcpStream, place: Place) -> Option<String> {
+    let mut id = [0; 16];
+    if rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()) != Ok(id.len()) {
+        return Some("no random number for its name".to_owned());
+    }
+    let id = TestId(id);
+    let (sender, events) = mpsc::channel();
+    let shared = Arc::new(Shared {
+        connections_max: host.settings.limits.connections,
+        spec,
+        gate: Gate::default(),
+        stopped: watch::channel(false).0,
+        connections: AtomicU32::new(0),
+        answered: AtomicU64::new(0),
+        corrupt: AtomicU32::new(0),
+        seen: Mutex::default(),
+    });
+    let entry = Entry {
+        events: sender.clone(),
+        shared: Arc::clone(&shared),
+    };
+    host.tests.lock().insert(id, entry);
+    let mut session = Session {
+        host,
+        shared: &shared,
+        sender,
+        events,
+        control: None,
+        work: HashMap::new(),
+        last_heard: Instant::now(),
+        fault: None,
+    };
+    let fault = session.run(id, control);
+    shared.gate.shut();
+    shared.stopped.send_replace(true);
+    session.halt();
+    host.tests.lock().remove(&id);
+    drop(place);
+    fault
+}
+
+struct Session<'a> {
+    host: &'a Arc<Host>,
+    shared: &'a Arc<Shared>,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    control: Option<TcpStream>,
+    work: HashMap<u32, Work>,
+    last_heard: Instant,
+    fault: Option<String>,
+}
+
+/// What counts from the moment counting begins.
+struct Counting {
+    since: Instant,
+    meter: Meter,
+    before: HashMap<u32, crate::count::Count>,
+}
+
+/// Why a session does not go on.
+enum End {
+    /// The client wants the report.
+    Asked,
+    /// Nobody is there to get one.
+    Fault(String),
+}
+
+impl Session<'_> {
+    fn run(&mut self, id: TestId, control: &TcpStream) -> Option<String> {
+        if let Err(error) = self.take_control(control) {
+            return Some(error.to_string());
+        }
+        self.tell(&Tell::Accepted { test: id.to_hex() });
+        let started = match self.gather() {
+            Ok(started) => started,
+            Err(fault) => {
+                self.tell(&Tell::Refused(fault.clone()));
+                return Some(fault);
+            }
+        };
+        self.tell(&Tell::Started);
+        let (end, mut report) = self.measure(started);
+        match end {
+            End::Asked => {
+                report.fault = self.fault.take();
+                let fault = report.fault.clone();
+                self.tell(&Tell::Report(Box::new(report)));
+                fault
+            }
+            End::Fault(fault) => {
+                report.fault = Some(fault.clone());
+                self.tell(&Tell::Report(Box::new(report)));
+                Some(fault)
+            }
+        }
+    }
+
+    /// Waits until all streams are there and the client says so.
+    fn gather(&mut self) -> Result<Instant, String> {
+        let expected = crate::role::streams(&self.shared.spec);
+        let until = Instant::now() + OPENING_PATIENCE;
+        let mut is_asked = false;
+        loop {
+            if is_asked
+                && expected
+                    .clone()
+                    .all(|number| self.work.contains_key(&number))
+            {
+                let now = Instant::now();
+                self.shared.gate.open(now);
+                return Ok(now);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(Event::Asked(Ask::Start)) => is_asked = true,
+                Ok(Event::Asked(Ask::Stop)) => {
+                    return Err("the client gave up before the start".to_owned());
+                }
+                Ok(event) => self.handle(event)?,
+                Err(_) => {
+                    return Err(format!(
+                        "not all connections came within {} s",
+                        OPENING_PATIENCE.as_secs()
+                    ));
+                }
+            }
+            if let Some(fault) = self.fault.take() {
+                return Err(fault);
+            }
+        }
+    }
+
+    fn measure(&mut self, started: Instant) -> (End, Report) {
+        let spec = &self.shared.spec;
+        let mut timeline = Timeline::default();
+        let mut report = Report::default();
+        let mut counting = None;
+        let interval = Duration::from_millis(spec.interval_ms);
+        let mut next_cut = started + interval;
+        self.last_heard = started;
+        let end = loop {
+            let now = Instant::now();
+            if counting.is_none() && now >= started + spec.omit() {
+                counting = Some(self.start_counting(now));
+            }
+            if !interval.is_zero() && now >= next_cut && report.intervals.len() < INTERVALS_MAX {
+                self.cut(&mut timeline, &mut report, started, now);
+                next_cut = now + interval;
+            }
+            if let Some(fault) = self.overdue(started, now) {
+                break End::Fault(fault);
+            }
+            let omitted = started + spec.omit();
+            let mut wait = LOOK_EVERY;
+            if counting.is_none() {
+                wait = wait.min(omitted.saturating_duration_since(now));
+            }
+            match self.events.recv_timeout(wait) {
+                Ok(Event::Asked(Ask::Stop)) => break End::Asked,
+                Ok(event) => {
+                    if let Err(fault) = self.handle(event) {
+                        break End::Fault(fault);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    break End::Fault("the server stops".to_owned());
+                }
+            }
+        };
+        if matches!(end, End::Asked) && spec.total_bytes.is_some() {
+            self.await_tail();
+        }
+        let now = Instant::now();
+        let counting = counting.unwrap_or_else(|| self.start_counting(now));
+        self.conclude(&mut report, &counting, now);
+        (end, report)
+    }
+
+    fn start_counting(&self, now: Instant) -> Counting {
+        Counting {
+            since: now,
+            meter: Meter::start(&self.host.settings.watch, now),
+            before: self
+                .work
+                .iter()
+                .map(|(number, work)| (*number, work.count()))
+                .collect(),
+        }
+    }
+
+    fn cut(&self, timeline: &mut Timeline, report: &mut Report, started: Instant, now: Instant) {
+        let mut numbers: Vec<u32> = self.work.keys().copied().collect();
+        numbers.sort_unstable();
+        let samples: Vec<_> = numbers
+            .into_iter()
+            .filter_map(|number| self.work.get(&number)?.sample(number))
+            .collect();
+        let now_ms = now.duration_since(started).as_secs_f64() * 1e3;
+        let cut = timeline.cut(now_ms, &samples, self.shared.spec.omit_ms as f64);
+        report.intervals.extend(
+            cut.into_iter()
+                .filter(|interval| interval.connection.is_none()),
+        );
+    }
+
+    /// Bytes that were sent before the end have a little time to arrive.
+    fn await_tail(&mut self) {
+        let until = Instant::now() + TAIL_PATIENCE;
+        while self.work.values().any(Work::is_running) {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(Event::Failed(fault)) => self.fault = Some(fault),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn conclude(&self, report: &mut Report, counting: &Counting, now: Instant) {
+        let spec = &self.shared.spec;
+        let mut numbers: Vec<&u32> = self.work.keys().collect();
+        numbers.sort_unstable();
+        let mut sent = Vec::new();
+        let mut received = Vec::new();
+        let mut environment = Environment::here();
+        for number in numbers {
+            let Some(work) = self.work.get(number) else {
+                continue;
+            };
+            let before = counting.before.get(number).copied().unwrap_or_default();
+            let count = work.count().since(before);
+            work.note_granted(&mut environment);
+            match crate::role::role(spec, *number) {
+                Some(crate::role::Role::Up) => received.push(count.received_bytes),
+                Some(crate::role::Role::Down) => sent.push(count.sent_bytes),
+                Some(crate::role::Role::Answers) | None => {}
+            }
+        }
+        let all = sent.iter().chain(&received).sum();
+        if spec.verify == Verify::EveryByte {
+            report.verified_bytes = self
+                .work
+                .values()
+                .map(|work| work.count().received_bytes)
+                .sum();
+        }
+        report.seconds = now.duration_since(counting.since).as_secs_f64();
+        report.sent_bytes = sent;
+        report.received_bytes = received;
+        report.answered = self.shared.answered.load(Relaxed);
+        report.duplicated = self.shared.seen.lock().duplicated();
+        report.corrupt_connections = self.shared.corrupt.load(Relaxed);
+        report.environment = environment;
+        let carried = Carried {
+            bytes: Some(all),
+            requests: Some(report.answered),
+        };
+        report.cost = counting.meter.finish(carried, now);
+        report.retransmits = self
+            .work
+            .values()
+            .filter_map(Work::retransmits)
+            .reduce(|sum, more| sum + more);
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Asked(Ask::Ping) => {
+                self.last_heard = Instant::now();
+                self.tell(&Tell::Pong);
+            }
+            Event::Asked(Ask::Open { .. } | Ask::Start | Ask::Stop) => {
+                return Err("the client says things out of turn".to_owned());
+            }
+            Event::Gone(reason) if self.shared.spec.workload != Workload::Probe => {
+                return Err(format!("the client is gone: {reason}"));
+            }
+            Event::Gone(_) => self.control = None,
+            Event::Resumed(control) => {
+                if self.take_control(&control).is_ok() {
+                    self.last_heard = Instant::now();
+                }
+            }
+            Event::Arrived(arrival) => self.arrive(arrival),
+            Event::Finished => {}
+            Event::Failed(fault) => {
+                self.fault.get_or_insert(fault);
+            }
+            Event::Stopping => return Err("the server stops".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let connection = arrival.connection;
+        match self.work.get(&connection) {
+            // Its client has given up the one before.
+            Some(before) if before.is_answering() => before.halt(),
+            // Dropping it closes it, which is what its client sees.
+            Some(_) => return,
+            None => {}
+        }
+        if self.work.len() as u64 >= u64::from(self.shared.connections_max) {
+            return;
+        }
+        match Work::start(self.shared, arrival, &self.sender) {
+            Ok(Some(work)) => {
+                self.work.insert(connection, work);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.fault
+                    .get_or_insert(format!("connection {connection}: {error}"));
+            }
+        }
+    }
+
+    /// Why the test must not go on.
+    fn overdue(&self, started: Instant, now: Instant) -> Option<String> {
+        let spec = &self.shared.spec;
+        let limits = &self.host.settings.limits;
+        let allowed = if spec.total_bytes.is_some() {
+            limits.duration
+        } else {
+            spec.omit() + spec.duration() + LATE_MAX
+        };
+        if now > started + allowed {
+            return Some("it lasted longer than announced".to_owned());
+        }
+        if now > self.last_heard + SILENCE_MAX && spec.workload != Workload::Probe {
+            return Some(format!(
+                "the client has said nothing for {} s",
+                SILENCE_MAX.as_secs()
+            ));
+        }
+        let count = self.work.values().map(Work::count);
+        let bytes: u64 = count
+            .map(|count| count.sent_bytes.saturating_add(count.received_bytes))
+            .sum();
+        (bytes > limits.bytes).then(|| format!("it carried more than {} bytes", limits.bytes))
+    }
+
+    fn take_control(&mut self, control: &TcpStream) -> io::Result<()> {
+        control.set_read_timeout(None)?;
+        control.set_write_timeout(Some(SILENCE_MAX))?;
+        let mut reader = control.try_clone()?;
+        let sender = self.sender.clone();
+        self.control = Some(control.try_clone()?);
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                loop {
+                    let event = match wire::read_message(&mut reader, ASK_MAX_BYTES) {
+                        Ok(ask) => Event::Asked(ask),
+                        Err(error) => Event::Gone(error.to_string()),
+                    };
+                    let is_gone = matches!(event, Event::Gone(_));
+                    if sender.send(event).is_err() || is_gone {
+                        return;
+                    }
+                }
+            })?;
+        Ok(())
+    }
+
+    fn tell(&self, message: &Tell) {
+        if let Some(mut control) = self.control.as_ref() {
+            // A client that has gone is noticed by its reader.
+            let _ = wire::write_message(&mut control, message);
+        }
+    }
+
+    fn halt(&mut self) {
+        if let Some(control) = self.control.take() {
+            drain(&control);
+            let _ = control.shutdown(Shutdown::Both);
+        }
+        for work in self.work.values() {
+            work.halt();
+        }
+        for (_, work) in self.work.drain() {
+            work.join();
+        }
+    }
+}
