@@ -1,0 +1,124 @@
+//! Network namespaces by name.
+//!
+//! Namespaces made here are noted below `/run/corinth-wan`, with the process that made them. What a process left behind
+//! that could not clean up is removed by the next one.
+
+use std::{
+    fs,
+    fs::File,
+    io,
+    os::fd::AsFd,
+    panic::resume_unwind,
+    path::{Path, PathBuf},
+    process, thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{fault::Fault, program};
+
+const NAMES: &str = "/run/netns";
+const NOTES: &str = "/run/corinth-wan";
+
+/// Does something in a network namespace, on a thread of its own. Sockets made by it stay there for good.
+///
+/// # Errors
+/// When there is no such namespace, or we may not enter it.
+pub fn within<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> Result<T, Fault> {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| enter(namespace).map(|()| act()));
+        inside.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Moves the calling thread.
+pub(crate) fn enter(namespace: &str) -> Result<(), Fault> {
+    let enter = || {
+        let namespace = File::open(Path::new(NAMES).join(namespace))?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(io::Error::from)
+    };
+    enter().map_err(|source| Fault::Enter {
+        name: namespace.to_owned(),
+        source,
+    })
+}
+
+/// A namespace, removed when dropped if it was made here.
+#[derive(Debug)]
+pub(crate) enum Namespace {
+    Given,
+    Made { name: String },
+}
+
+impl Namespace {
+    /// The namespace of this name, made if it is not there.
+    pub(crate) fn find_or_make(name: &str) -> Result<Self, Fault> {
+        if Path::new(NAMES).join(name).exists() {
+            return Ok(Self::Given);
+        }
+        note(name).map_err(Fault::system("noting a namespace below /run/corinth-wan"))?;
+        let made = Self::Made {
+            name: name.to_owned(),
+        };
+        program::run("ip", &["netns", "add", name])?;
+        program::run("ip", &["-n", name, "link", "set", "dev", "lo", "up"])?;
+        Ok(made)
+    }
+
+    pub(crate) const fn is_made(&self) -> bool {
+        matches!(self, Self::Made { .. })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        match self {
+            Self::Given => {}
+            Self::Made { name } => remove(name),
+        }
+    }
+}
+
+/// Removes what processes left behind that are gone.
+pub(crate) fn sweep() {
+    for entry in fs::read_dir(NOTES).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let note = fs::read_to_string(entry.path()).unwrap_or_default();
+        let mut words = note.split_whitespace();
+        let (maker, since) = (words.next(), words.next());
+        let lives = maker.is_some_and(|maker| birth(maker).as_deref() == since && since.is_some());
+        if !lives {
+            remove(&name);
+        }
+    }
+}
+
+fn remove(name: &str) {
+    if Path::new(NAMES).join(name).exists() {
+        // There is nobody to tell: what cannot be removed now is tried again by the next sweep.
+        if program::run("ip", &["netns", "del", name]).is_err() {
+            return;
+        }
+    }
+    let _ = fs::remove_file(note_of(name));
+}
+
+fn note(name: &str) -> io::Result<()> {
+    let me = process::id().to_string();
+    let since = birth(&me).unwrap_or_default();
+    fs::create_dir_all(NOTES)?;
+    fs::write(note_of(name), format!("{me} {since}\n"))
+}
+
+fn note_of(name: &str) -> PathBuf {
+    Path::new(NOTES).join(name)
+}
+
+/// When a process began, in ticks since boot: with it, a process id means one process only.
+fn birth(process: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in parentheses may hold anything; the 20th word behind it is the 22nd of all.
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.split_whitespace().nth(19).map(str::to_owned)
+}
