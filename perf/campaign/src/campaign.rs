@@ -5,38 +5,26 @@
 //! round warms up and finds each system's knee; it is not counted.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::{
     Fault, Interrupt, Lab, certificates,
     lab::{Middle, PREFIX},
-    load::{CorinthPerf, Demand, Load},
-    machine::{self, Cpu},
-    measure::{Figure, Group, HELD_CONNECTIONS, Measure, Sample},
+    load::{CorinthPerf, Load},
+    machine,
+    measure::Group,
     programs::Programs,
     results::{Problem, Results, SCHEMA, SystemRecord},
-    running::Running,
+    rounds::{self, Turns},
     system::{Place, Recipe, SystemKey, wireguard},
+    wan,
 };
-
-use corinth_load::result::Workload;
-
-/// Length of a load of the first round.
-const WARM_UP_SECONDS: u32 = 2;
-/// Until bytes come back through a system that has just started.
-const PROBE_ATTEMPTS: u32 = 10;
-const PROBE_PAUSE: Duration = Duration::from_millis(300);
-/// Until memory is looked at after a start.
-const SETTLE_IDLE: Duration = Duration::from_secs(3);
-/// How long connections are held; allocators give memory back only after a while (10 s by default for jemalloc).
-const HOLD_SECONDS: u32 = 14;
-/// All systems keep the same schedule: this share of the lowest knee.
-const SHARE_OF_KNEE: f64 = 0.5;
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -98,47 +86,153 @@ pub fn show(settings: &Settings) -> Vec<SystemRecord> {
 pub fn run(settings: &Settings, interrupt: &Interrupt, say: Say<'_>) -> Result<Results, Fault> {
     let folder = Folder::make(settings)?;
     let place = place(folder.path());
+    raise_descriptor_limit(&place);
     certificates::write(&place.certificates)?;
     let settings = &with_copied_gateway(settings, folder.path())?;
-    let candidates = candidates(settings, &place, interrupt);
-    let lab = Lab::lay(Middle::Wire, interrupt)?;
-    let load = CorinthPerf {
-        program: settings.load.clone(),
-    };
-    let _server = load.serve(&lab)?;
-    let mut results = empty(settings);
-    let mut running = Vec::new();
-    for mut candidate in candidates {
-        if let Some(recipe) = &candidate.recipe {
-            match bring_up(recipe, &lab, &load) {
-                Ok(()) => say(&format!("{} works", candidate.record.key.title())),
-                Err(Fault::Interrupted) => return Err(Fault::Interrupted),
-                Err(fault) => candidate.record.absent = Some(fault.to_string()),
-            }
-        }
-        if let Some(why) = &candidate.record.absent {
-            say(&format!(
-                "{} is not measured: {why}",
-                candidate.record.key.title()
-            ));
-        } else {
-            running.extend(candidate.recipe);
-        }
-        results.systems.push(candidate.record);
-    }
-    let mut turns = Turns {
-        lab: &lab,
-        load: &load,
+    let mut campaign = Campaign {
         settings,
+        interrupt,
         say,
-        results,
+        load: CorinthPerf {
+            program: settings.load.clone(),
+        },
+        candidates: candidates(settings, &place, interrupt),
+        results: empty(settings),
     };
-    match turns.all(&running) {
+    match campaign.all() {
         Ok(()) => {}
-        Err(Fault::Interrupted) => turns.results.partial = true,
+        Err(Fault::Interrupted) if !campaign.results.samples.is_empty() => {
+            campaign.results.partial = true;
+        }
         Err(fault) => return Err(fault),
     }
-    Ok(turns.results)
+    Ok(campaign.finish())
+}
+
+/// A campaign while it goes on.
+struct Campaign<'a> {
+    settings: &'a Settings,
+    interrupt: &'a Interrupt,
+    say: Say<'a>,
+    load: CorinthPerf,
+    candidates: Vec<Candidate>,
+    results: Results,
+}
+
+impl Campaign<'_> {
+    fn all(&mut self) -> Result<(), Fault> {
+        let groups = &self.settings.groups;
+        if groups.iter().any(|group| *group != Group::Wan) {
+            self.local()?;
+        }
+        if groups.contains(&Group::Wan) {
+            match self.over_wan() {
+                Err(fault @ Fault::Machine(_)) => self.without_wan(&fault),
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// On wires.
+    fn local(&mut self) -> Result<(), Fault> {
+        let lab = Lab::lay(Middle::Wire, self.interrupt)?;
+        let _server = self.load.serve(&lab)?;
+        let recipes = self.working(&lab, &SystemKey::ALL)?;
+        let repository = self.settings.repository.as_deref();
+        let gateway = self.settings.programs.gateway.as_deref();
+        let mut turns = Turns {
+            lab: &lab,
+            load: &self.load,
+            settings: self.settings,
+            say: self.say,
+            results: &mut self.results,
+        };
+        turns.local(&recipes, |lab| machine::describe(lab, repository, gateway))
+    }
+
+    /// Over a wide-area network.
+    fn over_wan(&mut self) -> Result<(), Fault> {
+        wan::must_agree_with_theory(self.say)?;
+        for cell in wan::cells() {
+            let lab = Lab::lay(Middle::Open, self.interrupt)?;
+            let network = wan::join(&lab, &cell, 1)?;
+            let _server = self.load.serve(&lab)?;
+            let recipes = self.working(&lab, &wan::SYSTEMS)?;
+            let repository = self.settings.repository.as_deref();
+            let gateway = self.settings.programs.gateway.as_deref();
+            if self.results.environment.is_empty() {
+                self.results.environment = machine::describe(&lab, repository, gateway);
+            }
+            let mut turns = Turns {
+                lab: &lab,
+                load: &self.load,
+                settings: self.settings,
+                say: self.say,
+                results: &mut self.results,
+            };
+            turns.over_wan(&recipes, cell.measure)?;
+            let carried = network.check();
+            carried.map_err(|fault| Fault::Machine(fault.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// The emulator cannot be trusted here: nothing is measured over it.
+    fn without_wan(&mut self, fault: &Fault) {
+        for cell in wan::cells() {
+            let problem = Problem {
+                measure: cell.measure,
+                system: SystemKey::Corinth,
+                round: 1,
+                why: fault.to_string(),
+            };
+            (self.say)(&format!("{}: no data: {}", problem.measure, problem.why));
+            self.results.problems.push(problem);
+            self.results.push(cell.measure, SystemKey::Corinth, None);
+        }
+    }
+
+    /// The recipes, among those of `keys`, that come up and carry bytes. Of the others is noted why they do not.
+    fn working(&mut self, lab: &Lab, keys: &[SystemKey]) -> Result<Vec<Recipe>, Fault> {
+        let mut recipes = Vec::new();
+        for candidate in &mut self.candidates {
+            let title = candidate.record.key.title();
+            let is_wanted = keys.contains(&candidate.record.key);
+            let Some(recipe) = candidate.recipe.as_ref().filter(|_| is_wanted) else {
+                continue;
+            };
+            match rounds::bring_up(recipe, lab, &self.load) {
+                Ok(()) => {
+                    (self.say)(&format!("{title} works"));
+                    recipes.push(recipe.clone());
+                }
+                Err(Fault::Interrupted) => return Err(Fault::Interrupted),
+                Err(fault) => {
+                    candidate.record.absent = Some(fault.to_string());
+                    candidate.recipe = None;
+                }
+            }
+        }
+        for candidate in &self.candidates {
+            if let Some(why) = &candidate.record.absent {
+                (self.say)(&format!(
+                    "{} is not measured: {why}",
+                    candidate.record.key.title()
+                ));
+            }
+        }
+        Ok(recipes)
+    }
+
+    fn finish(mut self) -> Results {
+        let records = self
+            .candidates
+            .into_iter()
+            .map(|candidate| candidate.record);
+        self.results.systems = records.collect();
+        self.results
+    }
 }
 
 /// The folder of a campaign.
@@ -171,7 +265,6 @@ impl Folder {
 }
 
 fn place(folder: &Path) -> Place {
-    use rustix::process::{Resource, getrlimit};
     let limit = getrlimit(Resource::Nofile);
     Place {
         folder: folder.to_owned(),
@@ -179,6 +272,17 @@ fn place(folder: &Path) -> Place {
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         descriptors: limit.maximum.or(limit.current).unwrap_or(1_024),
     }
+}
+
+/// Everything that is started gets as many descriptors as this process may have.
+fn raise_descriptor_limit(place: &Place) {
+    let most = Some(place.descriptors);
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    // What cannot be raised shows when connections fail.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// A build going on beside us must not change what is measured.
@@ -233,275 +337,7 @@ fn empty(settings: &Settings) -> Results {
         seconds: settings.seconds,
         environment: Vec::new(),
         systems: Vec::new(),
-        samples: std::collections::BTreeMap::new(),
+        samples: BTreeMap::new(),
         problems: Vec::new(),
-    }
-}
-
-/// Whether a system can be started and bytes come back through it.
-fn bring_up(recipe: &Recipe, lab: &Lab, load: &dyn Load) -> Result<(), Fault> {
-    let mut running = Running::start(recipe, lab)?;
-    must_work(&mut running, lab, load)
-}
-
-fn must_work(running: &mut Running<'_>, lab: &Lab, load: &dyn Load) -> Result<(), Fault> {
-    let demand = Demand::new(Workload::Rr, 1, 1);
-    let mut last = Fault::NoFigure("nothing comes back".to_owned());
-    for _ in 0..PROBE_ATTEMPTS {
-        running.must_run()?;
-        match load.run(lab, running.recipe().target, &demand, &mut || {}) {
-            Ok(_) => return Ok(()),
-            Err(Fault::Interrupted) => return Err(Fault::Interrupted),
-            Err(fault) => last = fault,
-        }
-        lab.interrupt().pause(PROBE_PAUSE)?;
-    }
-    let said = running.said().join("; ");
-    Err(Fault::NoFigure(format!(
-        "nothing comes back: {last}; {said}"
-    )))
-}
-
-/// The rounds while they go on.
-struct Turns<'a> {
-    lab: &'a Lab,
-    load: &'a dyn Load,
-    settings: &'a Settings,
-    say: Say<'a>,
-    results: Results,
-}
-
-/// The schedules of a round.
-#[derive(Debug, Default)]
-struct Schedules {
-    /// System and the rate of its knee.
-    knees: Vec<(SystemKey, f64)>,
-}
-
-impl Schedules {
-    fn per_second(&self, measure: Measure, key: SystemKey) -> Option<f64> {
-        let own = || self.knees.iter().find(|(found, _)| *found == key);
-        match measure {
-            Measure::OpenSame => {
-                // One that has no knee has no part in this.
-                own()?;
-                let lowest = self.knees.iter().map(|(_, rate)| *rate).reduce(f64::min);
-                lowest.map(|rate| rate * SHARE_OF_KNEE)
-            }
-            Measure::OpenOwn => own().map(|(_, rate)| rate * SHARE_OF_KNEE),
-            Measure::Bulk1Up
-            | Measure::Bulk1Down
-            | Measure::Bulk8Up
-            | Measure::Bulk8Down
-            | Measure::Crr
-            | Measure::Rr
-            | Measure::Knee
-            | Measure::Memory
-            | Measure::WanFirstByte
-            | Measure::WanBulk => None,
-        }
-    }
-}
-
-impl Turns<'_> {
-    fn wants(&self, measure: Measure) -> bool {
-        self.settings.groups.contains(&measure.group())
-    }
-
-    fn all(&mut self, recipes: &[Recipe]) -> Result<(), Fault> {
-        if self.wants(Measure::Memory) {
-            self.memory(recipes)?;
-        }
-        let mut running = Vec::new();
-        for recipe in recipes {
-            running.push(Running::start(recipe, self.lab)?);
-        }
-        for system in &mut running {
-            must_work(system, self.lab, self.load)?;
-        }
-        let repository = self.settings.repository.as_deref();
-        let gateway = self.settings.programs.gateway.as_deref();
-        self.results.environment = machine::describe(self.lab, repository, gateway);
-        (self.say)("warm-up, not counted");
-        let mut schedules = Schedules::default();
-        self.warm_up(&mut running, &mut schedules)?;
-        for round in 1..=self.settings.rounds {
-            (self.say)(&format!("round {round} of {}", self.settings.rounds));
-            self.round(round, &mut running, &schedules)?;
-        }
-        Ok(())
-    }
-
-    /// Every load once, and the knees.
-    fn warm_up(
-        &mut self,
-        running: &mut [Running<'_>],
-        schedules: &mut Schedules,
-    ) -> Result<(), Fault> {
-        let loads = Measure::OF_A_ROUND.into_iter();
-        let loads = loads.filter(|measure| self.wants(*measure) && measure.group() != Group::Open);
-        for measure in loads.collect::<Vec<_>>() {
-            for system in running.iter_mut() {
-                let demand = measure.demand(WARM_UP_SECONDS, None);
-                self.one(0, measure, demand.as_ref(), system)?;
-            }
-        }
-        if !self.wants(Measure::Knee) {
-            return Ok(());
-        }
-        for system in running.iter_mut() {
-            let demand = Measure::Knee.demand(self.settings.seconds, None);
-            let sample = self.one(0, Measure::Knee, demand.as_ref(), system)?;
-            let key = system.recipe().key;
-            let rate = sample
-                .as_ref()
-                .and_then(|sample| sample.figure(Figure::PerSecond));
-            schedules.knees.extend(rate.map(|rate| (key, rate)));
-            self.results.push(Measure::Knee, key, sample);
-        }
-        Ok(())
-    }
-
-    fn round(
-        &mut self,
-        round: u32,
-        running: &mut [Running<'_>],
-        schedules: &Schedules,
-    ) -> Result<(), Fault> {
-        for measure in Measure::OF_A_ROUND {
-            if !self.wants(measure) {
-                continue;
-            }
-            let first = round as usize % running.len().max(1);
-            for turn in 0..running.len() {
-                let system = &mut running[(first + turn) % running.len()];
-                let key = system.recipe().key;
-                let rate = schedules.per_second(measure, key);
-                let demand = measure.demand(self.settings.seconds, rate);
-                let sample = self.one(round, measure, demand.as_ref(), system)?;
-                self.results.push(measure, key, sample);
-            }
-        }
-        Ok(())
-    }
-
-    /// One load on one system: a sample, or a note why there is none.
-    fn one(
-        &mut self,
-        round: u32,
-        measure: Measure,
-        demand: Option<&Demand>,
-        system: &mut Running<'_>,
-    ) -> Result<Option<Sample>, Fault> {
-        let tried = demand.map_or_else(
-            || Err(Fault::NoFigure("its knee was not found".to_owned())),
-            |demand| self.sample(measure, demand, system),
-        );
-        self.note(round, measure, system.recipe().key, tried)
-    }
-
-    fn sample(
-        &self,
-        measure: Measure,
-        demand: &Demand,
-        system: &mut Running<'_>,
-    ) -> Result<Sample, Fault> {
-        system.must_run()?;
-        let before = Cpu::now()?;
-        let target = system.recipe().target;
-        let result = self.load.run(self.lab, target, demand, &mut || {});
-        let spent = Cpu::now()?.since(&before);
-        Sample::of(measure, &result?, spent)
-    }
-
-    fn note(
-        &mut self,
-        round: u32,
-        measure: Measure,
-        system: SystemKey,
-        tried: Result<Sample, Fault>,
-    ) -> Result<Option<Sample>, Fault> {
-        match tried {
-            Ok(sample) => {
-                let figures = sample.figures.iter();
-                let figures: Vec<_> = figures
-                    .map(|(name, value)| format!("{name:?} {value:.4}"))
-                    .collect();
-                (self.say)(&format!("{measure} {system}: {}", figures.join(", ")));
-                Ok(Some(sample))
-            }
-            Err(Fault::Interrupted) => Err(Fault::Interrupted),
-            Err(fault) => {
-                let why = fault.to_string();
-                (self.say)(&format!("{measure} {system}: no data: {why}"));
-                self.results.problems.push(Problem {
-                    measure,
-                    system,
-                    round,
-                    why,
-                });
-                Ok(None)
-            }
-        }
-    }
-
-    /// Memory of each system alone and freshly started: idle, holding connections, and under bulk.
-    fn memory(&mut self, recipes: &[Recipe]) -> Result<(), Fault> {
-        for recipe in recipes.iter().filter(|recipe| !recipe.gateways.is_empty()) {
-            let tried = self.memory_of(recipe);
-            let sample = self.note(1, Measure::Memory, recipe.key, tried)?;
-            self.results.push(Measure::Memory, recipe.key, sample);
-        }
-        Ok(())
-    }
-
-    fn memory_of(&self, recipe: &Recipe) -> Result<Sample, Fault> {
-        let mut running = Running::start(recipe, self.lab)?;
-        must_work(&mut running, self.lab, self.load)?;
-        self.lab.interrupt().pause(SETTLE_IDLE)?;
-        let before = Cpu::now()?;
-        let unreadable = || Fault::NoFigure("its processes have ended".to_owned());
-        let idle = running.resident().ok_or_else(unreadable)?;
-
-        let demand = Demand::new(Workload::Idle, HOLD_SECONDS, HELD_CONNECTIONS);
-        let mut holding = None;
-        let target = recipe.target;
-        let held = self.load.run(self.lab, target, &demand, &mut || {
-            holding = running.resident().or(holding);
-        })?;
-        let held = held
-            .held
-            .ok_or_else(|| Fault::NoFigure("the result does not say what was held".to_owned()))?;
-        if held.stayed < HELD_CONNECTIONS {
-            return Err(Fault::NoFigure(format!(
-                "only {} of {HELD_CONNECTIONS} connections were held",
-                held.stayed
-            )));
-        }
-        let holding = holding.ok_or_else(unreadable)?;
-
-        let mut highest = None;
-        let demand = Demand::new(Workload::Stream, self.settings.seconds, 8);
-        self.load.run(self.lab, target, &demand, &mut || {
-            let now = running.resident().map(|resident| resident.larger_bytes());
-            highest = now.max(highest);
-        })?;
-        let highest = highest.ok_or_else(unreadable)?;
-
-        let mut sample = Sample::empty(Cpu::now()?.since(&before));
-        let each =
-            |holding: u64, idle: u64| (holding as f64 - idle as f64) / f64::from(HELD_CONNECTIONS);
-        sample.put(Figure::IdleBytes, idle.larger_bytes() as f64);
-        sample.put(Figure::HoldingBytes, holding.larger_bytes() as f64);
-        sample.put(Figure::BulkBytes, highest as f64);
-        sample.put(
-            Figure::NearConnectionBytes,
-            each(holding.a_bytes, idle.a_bytes),
-        );
-        sample.put(
-            Figure::FarConnectionBytes,
-            each(holding.b_bytes, idle.b_bytes),
-        );
-        Ok(sample)
     }
 }

@@ -23,12 +23,14 @@ pub mod process;
 pub mod programs;
 pub mod report;
 pub mod results;
+mod rounds;
 pub mod rows;
 pub mod running;
 pub mod statistics;
 pub mod system;
 #[cfg(test)]
 mod testing;
+pub mod wan;
 
 pub use fault::Fault;
 pub use interrupt::Interrupt;

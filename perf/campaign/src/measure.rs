@@ -171,10 +171,11 @@ impl FromStr for Group {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::LOCAL.into_iter().find(|group| group.name() == text);
+        let all = || Self::LOCAL.into_iter().chain([Self::Wan]);
+        let found = all().find(|group| group.name() == text);
         found.ok_or_else(|| {
-            let names = Self::LOCAL.map(Self::name).join(", ");
-            format!("no such measure; there are {names}")
+            let names: Vec<_> = all().map(Self::name).collect();
+            format!("no such measure; there are {}", names.join(", "))
         })
     }
 }

@@ -71,7 +71,9 @@ impl<'a> Report<'a> {
             self.verdicts(),
             self.standings(),
         ];
-        all.into_iter().filter(|grid| !grid.lines.is_empty()).collect()
+        all.into_iter()
+            .filter(|grid| !grid.lines.is_empty())
+            .collect()
     }
 
     /// Rows whose measure was part of the campaign.
@@ -82,7 +84,12 @@ impl<'a> Report<'a> {
 
     /// What every system reached.
     pub fn figures(&self, detail: Detail) -> Grid {
-        let systems: Vec<_> = self.results.systems.iter().map(|system| system.key).collect();
+        let systems: Vec<_> = self
+            .results
+            .systems
+            .iter()
+            .map(|system| system.key)
+            .collect();
         let names = systems.iter().map(|key| key.title().to_owned());
         let line = |row: &'static Row| {
             let head = [row.title.to_owned(), row.unit.to_owned()];
@@ -92,13 +99,20 @@ impl<'a> Report<'a> {
         Grid {
             title: "Figures",
             words: 2,
-            header: ["measure".to_owned(), "unit".to_owned()].into_iter().chain(names).collect(),
+            header: ["measure".to_owned(), "unit".to_owned()]
+                .into_iter()
+                .chain(names)
+                .collect(),
             lines: self.rows().map(line).collect(),
         }
     }
 
     fn cell(&self, row: &Row, key: SystemKey, detail: Detail) -> String {
-        if self.results.system(key).is_some_and(|system| system.absent.is_some()) {
+        if self
+            .results
+            .system(key)
+            .is_some_and(|system| system.absent.is_some())
+        {
             return "not measured".to_owned();
         }
         if self.results.samples_of(row.measure, key).is_empty()
@@ -122,7 +136,10 @@ impl<'a> Report<'a> {
             .collect();
         let names = others.iter().map(|key| key.title().to_owned());
         let line = |row: &'static Row| {
-            let ratios: Vec<_> = others.iter().map(|key| row.ratio(self.results, *key)).collect();
+            let ratios: Vec<_> = others
+                .iter()
+                .map(|key| row.ratio(self.results, *key))
+                .collect();
             let any = ratios.iter().any(Option::is_some);
             let cells = ratios.iter().map(|ratio| {
                 ratio.map_or_else(|| NOTHING.to_owned(), |ratio| ratio_text(&ratio, detail))
@@ -132,7 +149,9 @@ impl<'a> Report<'a> {
         Grid {
             title: "Corinth relative to the others",
             words: 1,
-            header: std::iter::once("Corinth ÷".to_owned()).chain(names).collect(),
+            header: std::iter::once("Corinth ÷".to_owned())
+                .chain(names)
+                .collect(),
             lines: self.rows().filter_map(line).collect(),
         }
     }
@@ -164,7 +183,9 @@ impl<'a> Report<'a> {
         Grid {
             title: "Goals",
             words: 2,
-            header: ["measure", "goal", "found", "verdict"].map(str::to_owned).to_vec(),
+            header: ["measure", "goal", "found", "verdict"]
+                .map(str::to_owned)
+                .to_vec(),
             lines: self.goals.iter().map(line).collect(),
         }
     }
@@ -197,7 +218,32 @@ impl<'a> Report<'a> {
     /// Rows that became worse.
     pub fn regressions(&self) -> Vec<&Compared> {
         let found = self.compared.iter();
-        found.filter(|compared| compared.standing == Standing::Regressed).collect()
+        found
+            .filter(|compared| compared.standing == Standing::Regressed)
+            .collect()
+    }
+
+    /// Why the campaign is not whole, if so: it was interrupted, or a figure of ours is missing.
+    pub fn shortcoming(&self) -> Option<String> {
+        if self.results.partial {
+            return Some("interrupted; what was measured before is in the report".to_owned());
+        }
+        let ours = SystemKey::Corinth;
+        if let Some(why) = self
+            .results
+            .system(ours)
+            .and_then(|ours| ours.absent.as_ref())
+        {
+            return Some(format!("{} was not measured: {why}", ours.title()));
+        }
+        self.results.system(ours)?;
+        let mut rows = self.rows().filter(|row| row.value == Value::Plain);
+        let lacking = rows.find(|row| row.summary(self.results, ours).is_none())?;
+        Some(format!(
+            "{} has no data for {}",
+            ours.title(),
+            lacking.title
+        ))
     }
 
     /// How and when it was measured, and whether the machine was quiet.
@@ -213,7 +259,9 @@ impl<'a> Report<'a> {
         } else {
             ""
         };
-        let noise = results.noise().map_or_else(String::new, |noise| noise_text(&noise));
+        let noise = results
+            .noise()
+            .map_or_else(String::new, |noise| noise_text(&noise));
         format!(
             "Measured {} by `{}`: median of {} interleaved rounds of {} s each [{spread}]; ± is the coefficient of \
              variation where it is above 10 %.{partial} {noise}",
@@ -239,7 +287,11 @@ impl<'a> Report<'a> {
 
     /// Loads of counted rounds that gave nothing.
     pub fn losses(&self) -> Vec<String> {
-        let counted = self.results.problems.iter().filter(|problem| problem.round > 0);
+        let counted = self
+            .results
+            .problems
+            .iter()
+            .filter(|problem| problem.round > 0);
         counted
             .map(|problem| {
                 format!(
@@ -296,7 +348,9 @@ fn ratio_text(ratio: &Summary, detail: Detail) -> String {
 
 fn variation_text(summary: &Summary) -> String {
     let noisy = summary.variation.filter(|_| summary.is_noisy());
-    noisy.map_or_else(String::new, |variation| format!(" ±{:.0} %", variation * 100.0))
+    noisy.map_or_else(String::new, |variation| {
+        format!(" ±{:.0} %", variation * 100.0)
+    })
 }
 
 #[cfg(test)]

@@ -72,7 +72,9 @@ fn bars(results: &Results, row: &Row) -> Result<Option<String>, DrawError> {
         .filter(|key| !row.series(results, *key).is_empty())
         .map(|key| (key, row.summary(results, key)))
         .collect();
-    let highest = systems.iter().filter_map(|(_, summary)| Some(summary.as_ref()?.high));
+    let highest = systems
+        .iter()
+        .filter_map(|(_, summary)| Some(summary.as_ref()?.high));
     let Some(highest) = highest.reduce(f64::max).filter(|highest| *highest > 0.0) else {
         return Ok(None);
     };
@@ -125,19 +127,29 @@ fn draw_bars(
             chart.draw_series([Text::new("no data", (highest * 0.01, at), (FONT, 13))])?;
             continue;
         };
-        let colour = if *key == SystemKey::Corinth { OURS } else { OTHERS };
+        let colour = if *key == SystemKey::Corinth {
+            OURS
+        } else {
+            OTHERS
+        };
         let end = if place == last {
             SegmentValue::Last
         } else {
             SegmentValue::Exact(place + 1)
         };
         let mut bar = Rectangle::new(
-            [(0.0, SegmentValue::Exact(place)), (summary.median.max(0.0), end)],
+            [
+                (0.0, SegmentValue::Exact(place)),
+                (summary.median.max(0.0), end),
+            ],
             colour.filled(),
         );
         bar.set_margin(4, 4, 0, 0);
         chart.draw_series([bar])?;
-        let spread = [(summary.low.max(0.0), at.clone()), (summary.high.max(0.0), at.clone())];
+        let spread = [
+            (summary.low.max(0.0), at.clone()),
+            (summary.high.max(0.0), at.clone()),
+        ];
         chart.draw_series([PathElement::new(spread, BLACK.stroke_width(2))])?;
         let beside = summary.high.max(summary.median).max(0.0) + highest * 0.015;
         let label = row.text(summary.median);
@@ -156,7 +168,12 @@ fn curves(results: &Results) -> Result<Option<String>, DrawError> {
         .measured()
         .filter_map(|key| Some((key, curve(results, key)?)))
         .collect();
-    let times = || lines.iter().flat_map(|(_, points)| points).map(|(_, us)| *us);
+    let times = || {
+        lines
+            .iter()
+            .flat_map(|(_, points)| points)
+            .map(|(_, us)| *us)
+    };
     let (Some(low), Some(high)) = (times().reduce(f64::min), times().reduce(f64::max)) else {
         return Ok(None);
     };
@@ -176,7 +193,9 @@ fn curve(results: &Results, key: SystemKey) -> Option<Vec<(f64, f64)>> {
     samples.sort_by(|left, right| p99(left).total_cmp(&p99(right)));
     let middle = samples.get(samples.len() / 2)?;
     let points = middle.curve.iter().filter(|(_, us)| *us > 0.0);
-    let points: Vec<_> = points.map(|(percentile, us)| (nines(*percentile), *us)).collect();
+    let points: Vec<_> = points
+        .map(|(percentile, us)| (nines(*percentile), *us))
+        .collect();
     (!points.is_empty()).then_some(points)
 }
 
@@ -206,7 +225,11 @@ fn draw_curves(
     let percentile = |nines: &f64| match nines.round() as u32 {
         0 => "0 %".to_owned(),
         1 => "90 %".to_owned(),
-        many => format!("99{}{} %", if many > 2 { "." } else { "" }, "9".repeat(many as usize - 2)),
+        many => format!(
+            "99{}{} %",
+            if many > 2 { "." } else { "" },
+            "9".repeat(many as usize - 2)
+        ),
     };
     chart
         .configure_mesh()
@@ -221,7 +244,10 @@ fn draw_curves(
         let colour = COLOURS[index.unwrap_or_default() % COLOURS.len()];
         let width = if *key == SystemKey::Corinth { 3 } else { 1 };
         chart
-            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(width)))?
+            .draw_series(LineSeries::new(
+                points.iter().copied(),
+                colour.stroke_width(width),
+            ))?
             .label(key.title())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
     }

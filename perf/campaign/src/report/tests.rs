@@ -14,12 +14,18 @@ fn mixed() -> Results {
     for (key, values) in [
         (SystemKey::Direct, [Some(30.0); 5]),
         (SystemKey::Corinth, [Some(8.0); 5]),
-        (SystemKey::EnvoyMtls, [Some(6.0), None, Some(6.0), Some(6.0), Some(2.0)]),
+        (
+            SystemKey::EnvoyMtls,
+            [Some(6.0), None, Some(6.0), Some(6.0), Some(2.0)],
+        ),
         (SystemKey::HaproxyMtls, [None; 5]),
     ] {
-        results = results
-            .with(Measure::Bulk1Up, key, gbps, &values)
-            .with(Measure::OpenSame, key, Figure::P99Us, &values);
+        results = results.with(Measure::Bulk1Up, key, gbps, &values).with(
+            Measure::OpenSame,
+            key,
+            Figure::P99Us,
+            &values,
+        );
     }
     for system in &mut results.systems {
         if system.key == SystemKey::Stunnel {
@@ -36,7 +42,10 @@ fn mixed() -> Results {
 }
 
 fn cell(report: &Report<'_>, key: SystemKey) -> String {
-    let column = 2 + SystemKey::ALL.iter().position(|known| *known == key).expect("it is known");
+    let column = 2 + SystemKey::ALL
+        .iter()
+        .position(|known| *known == key)
+        .expect("it is known");
     report.figures(Detail::Intervals).lines[0][column].clone()
 }
 
@@ -45,7 +54,10 @@ fn missing_data_is_said_in_words_and_never_zero() {
     let results = mixed();
     let report = Report::new(&results, Vec::new());
     assert_eq!(cell(&report, SystemKey::Corinth), "8.00 [8.00 – 8.00]");
-    assert_eq!(cell(&report, SystemKey::EnvoyMtls), "6.00 [2.00 – 6.00] ±40 % (1 lost)");
+    assert_eq!(
+        cell(&report, SystemKey::EnvoyMtls),
+        "6.00 [2.00 – 6.00] ±40 % (1 lost)"
+    );
     assert_eq!(cell(&report, SystemKey::HaproxyMtls), "no data");
     assert_eq!(cell(&report, SystemKey::Stunnel), "not measured");
     assert_eq!(cell(&report, SystemKey::NginxMtls), "–");
@@ -57,7 +69,10 @@ fn every_form_tells_what_was_not_measured_and_why() {
     let report = Report::new(&results, Vec::new());
     let page = html::page(&report).expect("it can be drawn");
     for text in [text::terminal(&report), text::markdown(&report), page] {
-        assert!(text.contains("stunnel: not measured: stunnel4 is not installed"), "{text}");
+        assert!(
+            text.contains("stunnel: not measured: stunnel4 is not installed"),
+            "{text}"
+        );
         assert!(text.contains("the client did not finish"));
         assert!(text.contains("no data"));
     }
@@ -68,7 +83,10 @@ fn a_busy_machine_is_told_loudly() {
     let mut results = mixed();
     let quiet = Report::new(&results, Vec::new()).preface();
     assert!(!quiet.contains("not quiet: do not quote"), "{quiet}");
-    let samples = results.samples.values_mut().flat_map(|systems| systems.values_mut());
+    let samples = results
+        .samples
+        .values_mut()
+        .flat_map(|systems| systems.values_mut());
     if let Some(sample) = samples.flatten().flatten().next() {
         sample.outside_share = 0.4;
     }
@@ -93,7 +111,10 @@ fn page_needs_nothing_from_elsewhere_and_escapes_what_it_shows() {
 fn plots_have_no_bar_for_what_has_no_data() {
     let results = mixed();
     let plots = plots::all(&results).expect("they can be drawn");
-    let bulk = plots.iter().find(|plot| plot.contains("bulk, 1 stream, up")).expect("it is drawn");
+    let bulk = plots
+        .iter()
+        .find(|plot| plot.contains("bulk, 1 stream, up"))
+        .expect("it is drawn");
     assert!(bulk.contains("no data") && bulk.contains("HAProxy mTLS"));
     assert!(!bulk.contains("stunnel"));
 }
@@ -104,10 +125,23 @@ fn a_regression_is_listed_with_what_it_was() {
     let mut now = mixed();
     now.samples.remove(&Measure::Bulk1Up);
     let now = now
-        .with_all(Measure::Bulk1Up, SystemKey::Corinth, Figure::GigabitsPerSecond, &[4.0; 5])
-        .with_all(Measure::Bulk1Up, SystemKey::Direct, Figure::GigabitsPerSecond, &[30.0; 5]);
+        .with_all(
+            Measure::Bulk1Up,
+            SystemKey::Corinth,
+            Figure::GigabitsPerSecond,
+            &[4.0; 5],
+        )
+        .with_all(
+            Measure::Bulk1Up,
+            SystemKey::Direct,
+            Figure::GigabitsPerSecond,
+            &[30.0; 5],
+        );
     let report = Report::new(&now, Baseline::of(&then).compare(&now));
     assert_eq!(report.regressions().len(), 1);
     let text = text::terminal(&report);
-    assert!(text.contains("direct: 0.27 → 0.13") && text.contains("regressed"), "{text}");
+    assert!(
+        text.contains("direct: 0.27 → 0.13") && text.contains("regressed"),
+        "{text}"
+    );
 }

@@ -49,7 +49,9 @@ fn table(grid: &Grid) -> String {
         .map(|column| if column < grid.words { "---" } else { "---:" })
         .collect();
     let head = format!("{}|{}|\n", line(&grid.header), rules.join("|"));
-    grid.lines.iter().fold(head, |text, cells| text + &line(cells))
+    grid.lines
+        .iter()
+        .fold(head, |text, cells| text + &line(cells))
 }
 
 /// Columns under each other.
@@ -57,7 +59,10 @@ fn aligned(grid: &Grid) -> String {
     let all = || std::iter::once(&grid.header).chain(&grid.lines);
     let width = |column: usize| {
         let cells = all().filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        cells
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
     };
     let widths: Vec<usize> = (0..grid.header.len()).map(width).collect();
     let line = |cells: &Vec<String>| {
