@@ -323,10 +323,10 @@ impl Gateway {
             self.shared.drain_limit_is_reached.store(true, Relaxed);
         }
         drain.terminate();
-        // Streams end for their own reason before their links go.
-        let _ = timeout(Duration::from_secs(1), drain.wait_idle()).await;
         self.shared.core.lock().close(Instant::now());
+        // Streams see their link close and say that we are ending.
         self.shared.transport.close();
+        let _ = timeout(Duration::from_secs(1), drain.wait_idle()).await;
         self.shared.telemetry.flush();
     }
 }

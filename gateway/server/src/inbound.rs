@@ -8,7 +8,9 @@ use std::{
 
 use corinth_api::{HeaderError, StreamKind, StreamOpen, StreamReply};
 use corinth_core::{Admission, Opening, Outcome};
-use corinth_model::{ClusterName, Failure, Protocol, Reason, Refusal, RouteName, Tables, Target};
+use corinth_model::{
+    ClusterName, Failure, GatewayId, Protocol, Reason, Refusal, RouteName, Tables, Target,
+};
 use corinth_transport::{BoxFuture, Link, Stream, StreamSink};
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
@@ -27,6 +29,12 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How long a refused peer may take to end its stream.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a stream gets no endpoint.
+enum No {
+    Refused(Refusal),
+    Failed(Failure),
+}
 
 /// Takes the streams of peers once the gateway stands; it and the transport need each other.
 #[derive(Default)]
@@ -48,17 +56,15 @@ impl StreamSink for Sink {
         header: StreamOpen,
         stream: &'a mut Stream,
     ) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let Some(shared) = self.shared.lock().upgrade() else {
-                return;
-            };
-            let _working = shared.drain.guard();
-            let source = SocketAddr::new(header.claim.address.unwrap_or(NOWHERE), 0);
-            let mut record = Record::open(&shared.telemetry, Intake::Peer, source, Instant::now());
-            let carried = Carried::default();
-            let reason = serve(&shared, link, &header, stream, &mut record, &carried).await;
-            record.close(&carried, reason, Instant::now());
-        })
+        // The future keeps for as long as the stream lasts what it is given: not the whole header.
+        let StreamOpen {
+            kind, hops, claim, ..
+        } = header;
+        let source = SocketAddr::new(claim.address.unwrap_or(NOWHERE), 0);
+        match self.shared.lock().upgrade() {
+            Some(shared) => Box::pin(carry(shared, link, kind, hops, source, stream)),
+            None => Box::pin(std::future::ready(())),
+        }
     }
 
     fn unreadable(&self, link: &Arc<dyn Link>, error: &HeaderError) {
@@ -80,10 +86,29 @@ impl StreamSink for Sink {
     }
 }
 
+/// Not an `async fn`: one of those keeps its arguments twice.
+fn carry<'a>(
+    shared: Arc<Shared>,
+    link: &'a Arc<dyn Link>,
+    kind: StreamKind,
+    hops: u8,
+    source: SocketAddr,
+    stream: &'a mut Stream,
+) -> impl Future<Output = ()> + use<'a> {
+    async move {
+        let _working = shared.drain.guard();
+        let mut record = Record::open(&shared.telemetry, Intake::Peer, source, Instant::now());
+        let carried = Carried::default();
+        let reason = serve(&shared, link, &kind, hops, stream, &mut record, &carried).await;
+        record.close(&carried, reason, Instant::now());
+    }
+}
+
 async fn serve(
     shared: &Arc<Shared>,
     link: &Arc<dyn Link>,
-    header: &StreamOpen,
+    kind: &StreamKind,
+    hops: u8,
     stream: &mut Stream,
     record: &mut Record<'_>,
     carried: &Carried,
@@ -94,38 +119,16 @@ async fn serve(
         .cluster_of(&stream.peer().trust_domain)
         .cloned();
     record.peer = cluster.as_ref().map(|cluster| cluster.as_str().into());
-    let (route, protocol) = match &header.kind {
+    let (route, protocol) = match kind {
         StreamKind::Service { route, protocol } => (route, *protocol),
         // There is no control plane behind this gateway.
-        StreamKind::Peering => return refuse(stream, Refusal::UnknownRoute).await,
+        StreamKind::Peering => return turn_away(stream, No::Refused(Refusal::UnknownRoute)).await,
     };
-    let opening = Opening {
-        route: route.clone(),
-        protocol,
-        hops: header.hops,
+    let reached = reach(shared, stream.peer(), route, protocol, hops, record);
+    let (mut endpoint, _permit) = match Box::pin(reached).await {
+        Ok(reached) => reached,
+        Err(no) => return turn_away(stream, no).await,
     };
-    let admitted = shared
-        .core
-        .lock()
-        .admit(stream.peer(), &opening, Instant::now());
-    let admission = match admitted {
-        Ok(admission) => admission,
-        Err(refusal) => {
-            record.asked = Some(route.to_string().into());
-            return refuse(stream, refusal).await;
-        }
-    };
-    // Only a name that is ours becomes a label.
-    record.route = Some(admission.export.route_name());
-    let _permit = PermitGuard {
-        shared,
-        permit: admission.permit,
-    };
-    let mut endpoint =
-        match Box::pin(find_endpoint(shared, route, protocol, &admission, record)).await {
-            Ok(endpoint) => endpoint,
-            Err(failure) => return fail(stream, failure).await,
-        };
     record.accepted(Instant::now());
     if answer(stream, &StreamReply::Accepted).await.is_err() {
         relay::abort(endpoint);
@@ -133,13 +136,13 @@ async fn serve(
     }
     let mut state = link.state();
     let idle = shared.times().idle;
+    let mut nothing = Rest::default();
     let relayed = tokio::select! {
         // Whoever withdraws also cuts the tunnel: the reason is told before its consequence.
         biased;
         () = withdrawn(&mut tables, cluster.as_ref(), route, protocol) => Err(Failure::Withdrawn),
-        failure = unlinked(&mut state) => Err(failure),
-        failure = shared.terminated() => Err(failure),
-        relayed = relay::run(&mut endpoint, Side::Endpoint, Rest::default(), stream, idle, carried) => relayed,
+        failure = unlinked(shared, &mut state) => Err(failure),
+        relayed = relay::run(&mut endpoint, Side::Endpoint, &mut nothing, stream, idle, carried) => relayed,
     };
     match relayed {
         Ok(()) => Reason::Completed,
@@ -149,6 +152,37 @@ async fn serve(
             Reason::Failed(failure)
         }
     }
+}
+
+/// Admits a stream and connects to an endpoint for it.
+async fn reach<'a>(
+    shared: &'a Shared,
+    peer: &GatewayId,
+    route: &RouteName,
+    protocol: Protocol,
+    hops: u8,
+    record: &mut Record<'_>,
+) -> Result<(TcpStream, PermitGuard<'a>), No> {
+    let opening = Opening {
+        route: route.clone(),
+        protocol,
+        hops,
+    };
+    let admitted = shared.core.lock().admit(peer, &opening, Instant::now());
+    let admission = admitted.map_err(|refusal| {
+        record.asked = Some(route.to_string().into());
+        No::Refused(refusal)
+    })?;
+    // Only a name that is ours becomes a label.
+    record.route = Some(Box::new(admission.export.route_name()));
+    let permit = PermitGuard {
+        shared,
+        permit: admission.permit,
+    };
+    let endpoint = find_endpoint(shared, route, protocol, &admission, record)
+        .await
+        .map_err(No::Failed)?;
+    Ok((endpoint, permit))
 }
 
 /// Tries endpoints until a connect succeeds. Nothing was written to any before.
@@ -179,28 +213,23 @@ pub(crate) async fn find_endpoint(
     Err(last)
 }
 
-async fn refuse(stream: &mut Stream, refusal: Refusal) -> Reason {
-    turn_away(stream, &StreamReply::Refused(refusal)).await;
-    Reason::Refused(refusal)
-}
-
-async fn fail(stream: &mut Stream, failure: Failure) -> Reason {
-    turn_away(stream, &StreamReply::Failed(failure)).await;
-    Reason::Failed(failure)
-}
-
 /// Answers no and ends our direction; what the peer has sent meanwhile is let run out, so that the
 /// connection can carry the next stream.
-async fn turn_away(stream: &mut Stream, reply: &StreamReply) {
-    if answer(stream, reply).await.is_err() {
-        return;
+async fn turn_away(stream: &mut Stream, no: No) -> Reason {
+    let (reply, reason) = match no {
+        No::Refused(refusal) => (StreamReply::Refused(refusal), Reason::Refused(refusal)),
+        No::Failed(failure) => (StreamReply::Failed(failure), Reason::Failed(failure)),
+    };
+    if answer(stream, &reply).await.is_err() {
+        return reason;
     }
     let (mut from_peer, mut to_peer) = stream.split();
     if to_peer.put_end().is_err() || to_peer.flush().await.is_err() {
-        return;
+        return reason;
     }
     // A peer that says no end has had its answer; the stream is reset when it is dropped.
     let _ = timeout(PATIENCE, relay::discard(&mut from_peer)).await;
+    reason
 }
 
 async fn answer(
@@ -219,10 +248,39 @@ async fn withdrawn(
     route: &RouteName,
     protocol: Protocol,
 ) {
-    let is_withdrawn = |tables: &Arc<Tables>| {
+    let is_open = |tables: &Tables| {
         let view = cluster.and_then(|cluster| tables.exports.view(cluster));
-        view.and_then(|view| view.lookup(route, protocol)).is_none()
+        view.and_then(|view| view.lookup(route, protocol)).is_some()
     };
-    // An error means that the gateway itself is gone, which is the same.
-    let _ = tables.wait_for(is_withdrawn).await;
+    while is_open(&tables.borrow_and_update()) {
+        // An error means that the gateway itself is gone, which is the same.
+        if tables.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Paid by every stream of a peer, idle or not: an allocator's size class.
+    const STREAM_MAX_BYTES: usize = 2_048;
+
+    #[test]
+    fn a_stream_of_a_peer_takes_little_memory() {
+        fn size_of_result<A, F>(_: impl Fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let stream = |(shared, link, kind, hops, source, stream): (
+            _,
+            &'static Arc<dyn Link>,
+            _,
+            _,
+            _,
+            &'static mut Stream,
+        )| carry(shared, link, kind, hops, source, stream);
+        let bytes = size_of_result(stream);
+        assert!(bytes <= STREAM_MAX_BYTES, "a stream takes {bytes} bytes");
+    }
 }

@@ -142,7 +142,7 @@ pub(crate) struct Record<'a> {
     began: Instant,
     intake: Intake,
     source: SocketAddr,
-    pub(crate) route: Option<RouteName>,
+    pub(crate) route: Option<Box<RouteName>>,
     pub(crate) peer: Option<Box<str>>,
     pub(crate) endpoint: Option<SocketAddr>,
     /// What the client called itself or asked for, where no route came of it; escaped when written.
@@ -217,7 +217,7 @@ impl<'a> Record<'a> {
         let duration = now.duration_since(self.began);
         let (sent, received) = (carried.sent_bytes(), carried.received_bytes());
         // Labels are names of our own configuration, never what a client sent: their number is bounded.
-        let service = self.route.as_ref().map(service_label);
+        let service = self.route.as_deref().map(service_label);
         let service = service.as_deref().unwrap_or("-");
         let peer = self.peer.as_deref().unwrap_or("-");
         telemetry.active.with_label_values(&[intake]).dec();
@@ -252,7 +252,7 @@ impl<'a> Record<'a> {
             time: jiff::Timestamp::now().to_string(),
             intake,
             src: self.source,
-            route: self.route.as_ref().map(RouteName::to_string),
+            route: self.route.as_deref().map(RouteName::to_string),
             asked: self.asked.as_deref(),
             peer: self.peer.as_deref(),
             dst: self.endpoint,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use corinth_model::Failure;
-use corinth_transport::{Fill, ReadHalf, Stream, StreamError, WriteHalf};
+use corinth_transport::{Fill, ReadHalf, Stream, StreamError, WriteHalf, ready};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncWriteExt, Interest},
@@ -71,11 +71,11 @@ impl Side {
     }
 }
 
-/// Relays until both directions have ended, or one fails. `rest` was read of the socket before.
+/// Relays until both directions have ended, or one fails. `rest` was read of the socket before; none of it is left.
 pub(crate) async fn run(
     socket: &mut TcpStream,
     side: Side,
-    rest: Rest,
+    rest: &mut Rest,
     stream: &mut Stream,
     idle: Option<Duration>,
     carried: &Carried,
@@ -103,22 +103,22 @@ pub(crate) async fn run(
 async fn send(
     socket: &TcpStream,
     side: Side,
-    rest: Rest,
+    rest: &mut Rest,
     to_peer: &mut WriteHalf<'_>,
     carried: &Carried,
 ) -> Result<(), Failure> {
     let mut appetite = Appetite::default();
     // What the opening queued goes out before anything is added.
     to_peer.flush().await.map_err(failure_of)?;
-    let mut unsent = rest.bytes.as_slice();
-    while !unsent.is_empty() {
-        let sent = to_peer
+    let mut sent = 0;
+    while sent < rest.bytes.len() {
+        let unsent = &rest.bytes[sent..];
+        sent += to_peer
             .lend(unsent.len(), |room| copy(unsent, room))
             .map_err(|_| side.reset())?;
-        unsent = &unsent[sent..];
         to_peer.flush().await.map_err(failure_of)?;
     }
-    drop(rest.bytes);
+    rest.bytes = Vec::new();
     if rest.ended {
         return end(to_peer, rest.end_is_queued).await;
     }
@@ -133,7 +133,7 @@ async fn send(
                 consume_budget().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                socket.readable().await.map_err(|_| side.reset())?;
+                ready::readable(socket).await.map_err(|_| side.reset())?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Err(side.reset()),
@@ -179,7 +179,7 @@ async fn receive(
                     consume_budget().await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    socket.writable().await.map_err(|_| side.reset())?;
+                    ready::writable(socket).await.map_err(|_| side.reset())?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(side.reset()),

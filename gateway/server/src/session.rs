@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use corinth_api::{SourceClaim, StreamKind, StreamOpen};
 use corinth_core::{Outcome, Plan, Request};
+use corinth_daemon::drain::Phase;
 use corinth_model::{ClusterName, Failure, Reason, Refusal, Target};
 use corinth_transport::{Link, LinkState, Stream};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
@@ -61,12 +62,15 @@ async fn serve(
         Ok(plan) => plan,
         Err(refusal) => return refuse(client, Reason::Refused(refusal)).await,
     };
-    record.route = Some(plan.route.name.clone());
+    record.route = Some(Box::new(plan.route.name.clone()));
     let found = tokio::select! {
+        // That we are ending is the reason why links close then.
+        biased;
+        failure = shared.terminated() => Err(Reason::Failed(failure)),
         // On the heap: the task keeps room for its largest phase as long as it lives.
         found = Box::pin(walk(shared, &mut client, &plan, record)) => found,
-        failure = shared.terminated() => Err(Reason::Failed(failure)),
     };
+    drop(plan);
     match found {
         Ok(found) => {
             record.accepted(Instant::now());
@@ -248,14 +252,14 @@ async fn relay_to(
     let Client {
         mut socket, said, ..
     } = *client;
+    let mut rest = said.into_rest();
     let mut state = link.state();
     let idle = shared.times().idle;
     let relayed = tokio::select! {
         // Whoever withdraws also cuts the tunnel: the reason is told before its consequence.
         biased;
-        failure = unlinked(&mut state) => Err(failure),
-        failure = shared.terminated() => Err(failure),
-        relayed = relay::run(&mut socket, Side::Client, said.into_rest(), &mut stream, idle, carried) => relayed,
+        failure = unlinked(shared, &mut state) => Err(failure),
+        relayed = relay::run(&mut socket, Side::Client, &mut rest, &mut stream, idle, carried) => relayed,
     };
     match relayed {
         Ok(()) => Reason::Completed,
@@ -267,8 +271,9 @@ async fn relay_to(
     }
 }
 
-/// Resolves when the link is closed for good: because its path stayed dead, or because it is wanted no more.
-pub(crate) async fn unlinked(state: &mut watch::Receiver<LinkState>) -> Failure {
+/// Resolves when the link is closed for good: because its path stayed dead, because it is wanted no more, or
+/// because we are ending.
+pub(crate) async fn unlinked(shared: &Shared, state: &mut watch::Receiver<LinkState>) -> Failure {
     let mut was_dead = *state.borrow_and_update() == LinkState::Dead;
     // An error means that the link itself is gone, which is the same.
     while state.changed().await.is_ok() {
@@ -278,7 +283,9 @@ pub(crate) async fn unlinked(state: &mut watch::Receiver<LinkState>) -> Failure 
             LinkState::Up | LinkState::Draining => was_dead = false,
         }
     }
-    if was_dead {
+    if shared.drain.phase() >= Phase::Terminating {
+        shared.termination()
+    } else if was_dead {
         Failure::PathDead
     } else {
         Failure::Withdrawn

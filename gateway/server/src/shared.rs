@@ -130,7 +130,14 @@ impl Shared {
 
     /// Resolves when the second signal or the drain limit ends what is left; says which of the two.
     pub(crate) async fn terminated(&self) -> Failure {
-        self.drain.reached(Phase::Terminating).await;
+        let mut phases = self.drain.subscribe();
+        // The sender lives in `self`: changes never fail.
+        while *phases.borrow_and_update() < Phase::Terminating && phases.changed().await.is_ok() {}
+        self.termination()
+    }
+
+    /// What ended those who were still there at the end of the drain.
+    pub(crate) fn termination(&self) -> Failure {
         if self.drain_limit_is_reached.load(Relaxed) {
             return Failure::DrainLimit;
         }

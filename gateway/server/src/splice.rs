@@ -6,6 +6,7 @@
 use std::{cell::RefCell, io, os::fd::OwnedFd, time::Duration};
 
 use corinth_model::Failure;
+use corinth_transport::ready;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream, task::coop::consume_budget};
@@ -82,7 +83,7 @@ async fn one_way(
     count: impl Fn(usize),
 ) -> Result<(), Failure> {
     loop {
-        from.readable().await.map_err(|_| from_side.reset())?;
+        ready::readable(from).await.map_err(|_| from_side.reset())?;
         let pipe = Pipe::take().map_err(|_| Failure::Internal)?;
         loop {
             match from.try_io(Interest::READABLE, || pipe.fill(from)) {
@@ -109,7 +110,7 @@ async fn drain(pipe: &Pipe, mut bytes: usize, to: &TcpStream) -> io::Result<()> 
         match to.try_io(Interest::WRITABLE, || pipe.empty_into(to, bytes)) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(moved) => bytes -= moved,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready::writable(to).await?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

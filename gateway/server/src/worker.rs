@@ -184,14 +184,13 @@ mod tests {
 
     use super::*;
 
-    /// What a task costs while its connection is idle, beside sockets and keys: paid by every connection.
-    const SESSION_MAX_BYTES: usize = 3_072;
-    /// The same for a connection to the tunnel port.
-    const CONNECTION_MAX_BYTES: usize = 2_048;
+    /// What a task costs while its connection is idle, beside sockets and keys: paid by every connection. With what
+    /// the runtime adds it stays below an allocator's size class of 2,560 bytes.
+    const SESSION_MAX_BYTES: usize = 2_400;
 
     #[test]
     fn a_session_takes_little_memory() {
-        let session = |shared: &'static Arc<Shared>, socket, source, port: PortNumber| {
+        let session = |(shared, socket, source, port): (&'static Arc<Shared>, _, _, PortNumber)| {
             intake::import(shared, socket, source, port)
         };
         let bytes = size_of_result(session);
@@ -201,19 +200,7 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_tunnel_connection_takes_little_memory() {
-        let connection = |shared: &'static Arc<Shared>, socket, source, working| {
-            tunnel_port::serve(shared, socket, source, working)
-        };
-        let bytes = size_of_result(connection);
-        assert!(
-            bytes <= CONNECTION_MAX_BYTES,
-            "a tunnel connection takes {bytes} bytes"
-        );
-    }
-
-    fn size_of_result<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    fn size_of_result<A, F>(_: impl Fn(A) -> F) -> usize {
         size_of::<F>()
     }
 }

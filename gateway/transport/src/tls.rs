@@ -140,7 +140,7 @@ pub struct Accepted {
 
 impl Accepted {
     /// Who the peer is, as the handshake proved it.
-    pub fn peer(&self) -> &GatewayId {
+    pub fn peer(&self) -> &Arc<GatewayId> {
         &self.connection.peer
     }
 }

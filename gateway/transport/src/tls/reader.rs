@@ -20,6 +20,7 @@ use super::{
 use crate::{
     StreamError,
     buffer::{Buffer, SLICES_MAX, Size},
+    ready,
 };
 
 /// What comes next on a connection.
@@ -118,7 +119,7 @@ impl Reader {
         }
         let sealed = self.sealed.len();
         let total = plain.len() + sealed;
-        let mut buffer = Buffer::take(Size::Large);
+        let mut buffer = Buffer::take(Size::holding(total.max(Size::Medium.bytes())));
         if total > buffer.len() {
             return Err(StreamError::Protocol("too much data with the handshake"));
         }
@@ -146,7 +147,7 @@ impl Reader {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.release_if_empty();
-                    socket.readable().await?;
+                    ready::readable(socket).await?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),

@@ -49,7 +49,7 @@ pub(super) async fn first_frame(
     };
     let link = shared.link_to(&connection.peer);
     match role {
-        Some(Role::DialerOpens) => streams(shared, &link, connection, Made::ByPeer).await,
+        Some(Role::DialerOpens) => streams(shared, &link, connection, &Made::ByPeer).await,
         Some(Role::AcceptorOpens) => {
             link.give(connection);
             Ok(())
@@ -74,7 +74,7 @@ pub(super) async fn streams(
     shared: &Arc<Shared>,
     link: &Arc<TlsLink>,
     connection: Box<Connection>,
-    made: Made,
+    made: &Made,
 ) -> Result<(), StreamError> {
     let Some(_held) = shared.hold(&link.peer.trust_domain) else {
         connection.close();
@@ -83,7 +83,7 @@ pub(super) async fn streams(
         ));
     };
     link.inbound.fetch_add(1, Relaxed);
-    let served = serve(shared, link, connection, &made).await;
+    let served = serve(shared, link, connection, made).await;
     link.inbound.fetch_sub(1, Relaxed);
     served
 }
@@ -226,7 +226,7 @@ async fn reverse(shared: Arc<Shared>, mut link: Arc<TlsLink>, target: DialTarget
                 link = shared.link_to(&connection.peer);
                 link.reverse_free.fetch_add(1, Relaxed);
             }
-            streams(&shared, &link, connection, Made::ByUs(target.clone())).await
+            streams(&shared, &link, connection, &Made::ByUs(target.clone())).await
         }
         Err(error) => {
             debug!(address = %target.address, %error, "dialling for the peer's streams failed");

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     StreamError,
     buffer::{Buffer, SLICES_MAX, Size},
+    ready,
 };
 
 /// Before the payload: record header and frame header.
@@ -155,7 +156,7 @@ impl Writer {
     /// Sends everything queued. Cancel-safe.
     pub(super) async fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
         while !self.try_flush(socket)? {
-            socket.writable().await?;
+            ready::writable(socket).await?;
         }
         Ok(())
     }
