@@ -5,7 +5,8 @@
 //! that is marked partial.
 
 use std::{
-    net::SocketAddr,
+    io::{self, Write},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -20,10 +21,12 @@ use crate::{
     result::{Environment, Interval, SCHEMA, ServerSide, TestResult},
     socket,
     spec::{PORT_DEFAULT, TestSpec, Workload},
-    wire::TestId,
+    wire::{Kind, Preamble, TestId},
 };
 
+mod asking;
 mod control;
+mod crew;
 mod load;
 mod measure;
 mod streams;
@@ -121,6 +124,22 @@ pub fn run(
 impl Context<'_> {
     fn is_interrupted(&self) -> bool {
         self.setup.interrupted.load(Relaxed)
+    }
+
+    /// What a data connection begins with.
+    const fn preamble(&self, connection: u32) -> Preamble {
+        Preamble {
+            kind: Kind::Data,
+            test: self.test,
+            connection,
+        }
+    }
+
+    /// Opens a data connection.
+    fn dial(&self, connection: u32) -> io::Result<TcpStream> {
+        let mut stream = socket::connect(&self.addresses, self.spec, self.setup.connect_timeout)?;
+        stream.write_all(&self.preamble(connection).encode())?;
+        Ok(stream)
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn any_changed_byte_of_the_payload_is_noticed_on_either_side() {
-        let request = asked(&[9]);
+        let mut request = asked(&[9]);
         for at in NUMBER_BYTES..request.len() {
             let mut bytes = request.clone();
             bytes[at] ^= 0x80;
@@ -214,7 +214,7 @@ mod tests {
             assert_eq!(seen, Some(Err(Corrupt { number: 9 })), "byte {at}");
         }
         let mut response = Vec::new();
-        Answers::new(&spec()).answer(&mut request.clone(), &mut response, |_| ());
+        Answers::new(&spec()).answer(&mut request, &mut response, |_| ());
         response[32] ^= 1;
         assert_eq!(
             Questions::new(&spec()).read(&response),

@@ -1,6 +1,6 @@
 //! What runs on the client during a test, seen from outside.
 
-use super::{Context, measure::Window, streams::Streams};
+use super::{Context, asking::Asking, measure::Window, streams::Streams};
 use crate::{count::Sample, error::Error, result::TestResult, spec::Workload, wire::Report};
 
 /// Threads that do the work of a test.
@@ -10,6 +10,9 @@ pub(super) trait Load {
 
     /// Whether it has come to its end by itself.
     fn is_done(&self) -> bool;
+
+    /// The time is over: waits for what is still to be answered.
+    fn settle(&mut self);
 
     /// Ends it; its threads are gone afterwards. The gate is shut.
     fn halt(&mut self);
@@ -22,13 +25,13 @@ pub(super) trait Load {
 pub(super) fn connect(context: &Context<'_>) -> Result<Vec<Box<dyn Load>>, Error> {
     Ok(match context.spec.workload {
         Workload::Stream => vec![Box::new(Streams::connect(context)?)],
-        Workload::Rr
-        | Workload::Crr
-        | Workload::Udp
-        | Workload::Idle
-        | Workload::Http
-        | Workload::Mix
-        | Workload::Probe => {
+        Workload::Rr => vec![Box::new(Asking::connect(context)?)],
+        Workload::Crr => vec![Box::new(Asking::call(context)?)],
+        Workload::Mix => vec![
+            Box::new(Asking::connect(context)?),
+            Box::new(Streams::connect(context)?),
+        ],
+        Workload::Udp | Workload::Idle | Workload::Http | Workload::Probe => {
             return Err(Error::Spec(format!(
                 "{} cannot be run yet",
                 context.spec.workload

@@ -126,12 +126,13 @@ pub(super) fn run(
         .unwrap_or_else(|| course.start_counting(loads));
     let window = Window::between(&before, &end);
     let cost = meter.finish(window.carried(), end.at);
+    loads.iter_mut().for_each(|load| load.settle());
     // Those who send see that it is over before their connections break.
     context.gate.shut();
     let report = control.and_then(|control| match course.fetch_report(control, heard) {
         Ok(report) => Some(report),
         Err(reason) => {
-            fault.get_or_insert(format!("the server is gone: {reason}"));
+            fault.get_or_insert_with(|| format!("the server is gone: {reason}"));
             None
         }
     });

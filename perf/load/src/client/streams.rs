@@ -1,7 +1,6 @@
 //! Bulk streams, as many as asked for, each with a thread.
 
 use std::{
-    io::Write,
     net::{Shutdown, TcpStream},
     sync::Arc,
     thread::JoinHandle,
@@ -16,7 +15,7 @@ use crate::{
     socket,
     spec::Verify,
     stream::{StreamFault, StreamPlan},
-    wire::{Kind, Preamble, Report},
+    wire::Report,
 };
 
 /// All streams of a test.
@@ -53,18 +52,7 @@ impl Stream {
             target: context.spec.target.clone(),
             source,
         };
-        let mut socket = socket::connect(
-            &context.addresses,
-            context.spec,
-            context.setup.connect_timeout,
-        )
-        .map_err(unreachable)?;
-        let preamble = Preamble {
-            kind: Kind::Data,
-            test: context.test,
-            connection,
-        };
-        socket.write_all(&preamble.encode()).map_err(unreachable)?;
+        let socket = context.dial(connection).map_err(unreachable)?;
         let sends = role(context.spec, connection) == Some(Role::Up);
         let plan = StreamPlan::new(context.spec, connection);
         let socket = Arc::new(socket);
@@ -123,6 +111,8 @@ impl Load for Streams {
             .filter_map(|stream| stream.thread.as_ref());
         threads.all(JoinHandle::is_finished)
     }
+
+    fn settle(&mut self) {}
 
     fn halt(&mut self) {
         for stream in &self.streams {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{Host, session::Shared};
-use crate::exchange::Answers;
+use crate::{exchange::Answers, spec::Workload};
 
 /// A head of an HTTP request is not longer.
 const HEAD_MAX_BYTES: usize = 8 << 10;
@@ -51,6 +51,10 @@ async fn exchange(
         if !out.is_empty() {
             stream.write_all(&out).await?;
             out.clear();
+            if shared.spec.workload == Workload::Crr {
+                // Whoever closes first has to remember the connection for a while; a client runs out of ports.
+                return stream.shutdown().await;
+            }
         }
         if stream.read_buf(&mut bytes).await? == 0 {
             return Ok(());

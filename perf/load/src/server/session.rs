@@ -496,7 +496,7 @@ impl Session<'_> {
             Ok(None) => {}
             Err(error) => {
                 self.fault
-                    .get_or_insert(format!("connection {connection}: {error}"));
+                    .get_or_insert_with(|| format!("connection {connection}: {error}"));
             }
         }
     }
