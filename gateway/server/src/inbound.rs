@@ -86,7 +86,10 @@ impl StreamSink for Sink {
     }
 }
 
-/// Not an `async fn`: one of those keeps its arguments twice.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice"
+)]
 fn carry<'a>(
     shared: Arc<Shared>,
     link: &'a Arc<dyn Link>,

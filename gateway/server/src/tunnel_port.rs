@@ -105,11 +105,22 @@ async fn serve_tunnel(
     tokio::spawn(carry(Arc::clone(shared), accepted, source, began));
 }
 
-async fn carry(shared: Arc<Shared>, accepted: tls::Accepted, source: SocketAddr, began: Instant) {
-    let peer = Arc::clone(accepted.peer());
-    if let Err(error) = shared.transport.serve(accepted).await {
-        debug!(%peer, %error, "tunnel connection ended");
-        note_breach(&shared, source, error.failure(), began);
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice"
+)]
+fn carry(
+    shared: Arc<Shared>,
+    accepted: tls::Accepted,
+    source: SocketAddr,
+    began: Instant,
+) -> impl Future<Output = ()> {
+    async move {
+        let peer = Arc::clone(accepted.peer());
+        if let Err(error) = shared.transport.serve(accepted).await {
+            debug!(%peer, %error, "tunnel connection ended");
+            note_breach(&shared, source, error.failure(), began);
+        }
     }
 }
 
