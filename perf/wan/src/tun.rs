@@ -1,6 +1,7 @@
 //! The TUN engine: a device on each side, and a thread for each direction between them.
 
 mod lane;
+mod waking;
 
 use std::{
     fs,

@@ -20,6 +20,7 @@ use rustix::{
 };
 use tun_rs::SyncDevice;
 
+use super::waking::Waking;
 use crate::{
     fault::Fault,
     impair::{Line, Verdict},
@@ -27,8 +28,6 @@ use crate::{
     timeline::Direction,
 };
 
-/// The last stretch before a packet is due is not slept but spun: a timer wakes us that much too late at times.
-const SPIN: Duration = Duration::from_micros(30);
 /// How many packets are read, or written, before the other gets its turn.
 const TURN_PACKETS: u32 = 64;
 /// The largest packet a device gives.
@@ -97,11 +96,14 @@ impl Lane {
 
     fn carry(&self) -> io::Result<()> {
         let mut packet = vec![0; PACKET_MAX_BYTES];
+        let mut waking = Waking::default();
+        let mut asleep = Duration::ZERO;
         while !self.stop.is_asked() {
-            let read = self.read(&mut packet)?;
+            let read = self.read(&mut packet, asleep)?;
             let written = self.write();
+            asleep = Duration::ZERO;
             if read == Turn::Done && written == Turn::Done {
-                self.wait()?;
+                asleep = self.wait(&mut waking)?;
             }
         }
         Ok(())
@@ -111,7 +113,8 @@ impl Lane {
         self.began.elapsed()
     }
 
-    fn read(&self, packet: &mut [u8]) -> io::Result<Turn> {
+    /// Reads what came. The first of it came so much earlier than it is seen.
+    fn read(&self, packet: &mut [u8], mut unseen: Duration) -> io::Result<Turn> {
         for _ in 0..TURN_PACKETS {
             let bytes = match rustix::io::read(&*self.source, &mut *packet) {
                 Ok(bytes) => bytes,
@@ -119,7 +122,8 @@ impl Lane {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let verdict = self.line.lock().accept(&packet[..bytes], self.now());
+            let came = self.now().saturating_sub(std::mem::take(&mut unseen));
+            let verdict = self.line.lock().accept(&packet[..bytes], came);
             match verdict {
                 Verdict::Silent => {}
                 Verdict::TooBig { mtu_bytes } => self.tell(&packet[..bytes], mtu_bytes),
@@ -153,15 +157,16 @@ impl Lane {
         Turn::More
     }
 
-    /// Until something can be read, is due soon, or has changed.
-    fn wait(&self) -> io::Result<()> {
-        let due = self.line.lock().due();
-        let left = due.map(|due| due.saturating_sub(self.now()));
-        if left.is_some_and(|left| left <= SPIN) {
+    /// Until something can be read, is due soon, or has changed. Tells how long what woke us has probably been there.
+    fn wait(&self, waking: &mut Waking) -> io::Result<Duration> {
+        let until = self.line.lock().due();
+        let until = until.map(|due| due.saturating_sub(waking.spin()));
+        let left = until.map(|until| until.saturating_sub(self.now()));
+        if left.is_some_and(|left| left.is_zero()) {
             hint::spin_loop();
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
-        let timeout = left.map(|left| timespec(left.saturating_sub(SPIN)));
+        let timeout = left.map(timespec);
         let mut fds = [
             PollFd::new(&*self.source, PollFlags::IN),
             PollFd::new(&*self.wake, PollFlags::IN),
@@ -178,7 +183,13 @@ impl Lane {
         if source.contains(PollFlags::ERR) && !source.contains(PollFlags::IN) {
             return Err(io::Error::other("its device is gone"));
         }
-        Ok(())
+        if let Some(until) = until
+            && source.is_empty()
+            && wake.is_empty()
+        {
+            waking.observe(self.now().saturating_sub(until));
+        }
+        Ok(waking.typical())
     }
 }
 

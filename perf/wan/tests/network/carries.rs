@@ -1,0 +1,131 @@
+use std::{
+    io::{Read, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+use corinth_wan::{CarriedBy, Direction, self_test};
+
+use crate::lab::{connect, forward, impairment, sockets, spec, survivors, turn, wan};
+
+#[test]
+fn a_network_that_does_nothing_carries_everything() {
+    let Some(_turn) = turn("a_network_that_does_nothing_carries_everything") else {
+        return;
+    };
+    let wan = wan("");
+    assert_eq!(wan.carried_by(), &CarriedBy::Tun);
+    for target in wan.addresses(1) {
+        let [mut caller, mut called] = connect(&wan, target);
+        let sent: Vec<u8> = (0..3_000_000_u32)
+            .map(|place| (place % 251) as u8)
+            .collect();
+        let mut got = vec![0; sent.len()];
+        thread::scope(|scope| {
+            scope.spawn(|| caller.write_all(&sent).unwrap());
+            called.read_exact(&mut got).unwrap();
+        });
+        assert!(got == sent, "what arrived is not what was sent");
+    }
+    let [forward, back] = wan.counters();
+    for counters in [forward, back] {
+        assert_eq!(
+            counters.arrived_packets,
+            counters.delivered_packets + counters.held_packets
+        );
+        assert_eq!(counters.dropped.sum() - counters.dropped.local, 0);
+        assert_eq!(counters.device_dropped, 0);
+    }
+    assert!(forward.delivered_bytes > 6_000_000);
+    wan.check().unwrap();
+}
+
+#[test]
+fn a_round_trip_takes_both_delays() {
+    let Some(_turn) = turn("a_round_trip_takes_both_delays") else {
+        return;
+    };
+    let spec = spec("delay 8ms").with(Direction::Back, impairment("delay 16ms"));
+    let wan = corinth_wan::Wan::start(&spec).unwrap();
+    for family in [0, 1] {
+        let [near, far] = sockets(&wan, family);
+        let mut round_trips: Vec<Duration> = (0..40)
+            .map(|_| {
+                let mut packet = [0; 16];
+                let sent = Instant::now();
+                near.send(b"out").unwrap();
+                far.recv(&mut packet).unwrap();
+                far.send(b"back").unwrap();
+                near.recv(&mut packet).unwrap();
+                sent.elapsed()
+            })
+            .collect();
+        round_trips.sort();
+        assert!(
+            round_trips[0] >= Duration::from_micros(23_900),
+            "{round_trips:?}"
+        );
+        // The machine is shared; the self-test looks closer.
+        assert!(
+            round_trips[20] < Duration::from_millis(27),
+            "{round_trips:?}"
+        );
+    }
+}
+
+#[test]
+fn packets_arrive_at_the_rate() {
+    let Some(_turn) = turn("packets_arrive_at_the_rate") else {
+        return;
+    };
+    let wan = forward("rate 20mbit queue 1m");
+    let [near, far] = sockets(&wan, 0);
+    // 400 packets of 1000 bytes at 20 Mb/s: 160 ms.
+    for _ in 0..400 {
+        near.send(&[7; 972]).unwrap();
+    }
+    let mut packet = [0; 1_500];
+    let mut arrivals = Vec::new();
+    for _ in 0..400 {
+        far.recv(&mut packet).unwrap();
+        arrivals.push(Instant::now());
+    }
+    let took = arrivals[399] - arrivals[0];
+    assert!((155..175).contains(&took.as_millis()), "{took:?}");
+    assert_eq!(
+        wan.counters()[0].dropped.sum(),
+        wan.counters()[0].dropped.local
+    );
+}
+
+#[test]
+fn the_same_seed_loses_the_same_packets() {
+    let Some(_turn) = turn("the_same_seed_loses_the_same_packets") else {
+        return;
+    };
+    let run = |seed| {
+        let mut spec = spec("loss 5% jitter 1ms delay 2ms");
+        spec.seed = seed;
+        let wan = corinth_wan::Wan::start(&spec).unwrap();
+        let sockets = sockets(&wan, 0);
+        survivors(&sockets, 2_000)
+    };
+    let first = run(5);
+    assert!((1_800..2_000).contains(&first.len()), "{}", first.len());
+    assert_eq!(first, run(5));
+    assert_ne!(first, run(6));
+}
+
+#[test]
+fn theory_and_measurement_agree() {
+    let Some(_turn) = turn("theory_and_measurement_agree") else {
+        return;
+    };
+    let mut seen = 0;
+    let findings = self_test(|_| seen += 1).unwrap();
+    assert_eq!(findings.len(), seen);
+    assert!(
+        findings.iter().all(|finding| finding.agrees()),
+        "{findings:?}"
+    );
+}
