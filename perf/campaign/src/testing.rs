@@ -1,12 +1,19 @@
-//! Recorded results for tests.
+//! Recorded results, and what stands at the ends of a path, for tests.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    thread,
+};
 
 use crate::{
     machine::Fact,
     measure::{Figure, Measure, Sample},
     results::{Results, SCHEMA, SystemRecord},
-    system::SystemKey,
+    system::{Place, SystemKey},
 };
 
 /// Results without samples, in which every system was found.
@@ -79,4 +86,38 @@ impl Results {
         let values: Vec<_> = values.iter().copied().map(Some).collect();
         self.with(measure, system, figure, &values)
     }
+}
+
+/// A place in a folder.
+pub(crate) fn place(folder: &Path) -> Place {
+    Place {
+        folder: folder.to_owned(),
+        certificates: folder.join("certificates"),
+        cpus: 2,
+        descriptors: 10_000,
+    }
+}
+
+/// Sends back what comes, on every connection.
+pub(crate) fn serve_echo(listener: TcpListener) {
+    thread::spawn(move || listener.incoming().flatten().for_each(echo));
+}
+
+/// Our gateway, where it was built.
+pub(crate) fn gateway() -> Option<PathBuf> {
+    let own = env::current_exe().ok()?;
+    // target/debug/deps/name-0123456789abcdef
+    let path = own.ancestors().nth(3)?.join("release/corinth-gateway");
+    path.exists().then_some(path)
+}
+
+fn echo(mut stream: TcpStream) {
+    thread::spawn(move || {
+        let mut buffer = [0; 4_096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..read]).is_err() {
+                return;
+            }
+        }
+    });
 }

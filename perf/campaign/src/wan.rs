@@ -108,3 +108,6 @@ pub fn join(lab: &Lab, cell: &Cell, seed: u64) -> Result<Wan, Fault> {
     }
     Ok(wan)
 }
+
+#[cfg(test)]
+mod tests;

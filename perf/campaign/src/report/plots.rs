@@ -1,6 +1,10 @@
 //! Plots, each an SVG of its own. What has no data has no bar and no line, and says so.
 
-use plotters::{coord::ranged1d::SegmentValue, prelude::*};
+use plotters::{
+    coord::ranged1d::SegmentValue,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
 
 use crate::{
     measure::{Figure, Measure, Sample},
@@ -66,8 +70,10 @@ pub fn all(results: &Results) -> Result<Vec<String>, DrawError> {
 
 /// A bar for each system with its interval.
 fn bars(results: &Results, row: &Row) -> Result<Option<String>, DrawError> {
+    // The direct path is the limit, no competitor, and would make all other bars short.
     let systems: Vec<(SystemKey, Option<Summary>)> = results
         .measured()
+        .filter(|key| *key != SystemKey::Direct)
         .filter(|key| !results.samples_of(row.measure, *key).is_empty())
         .filter(|key| !row.series(results, *key).is_empty())
         .map(|key| (key, row.summary(results, key)))
@@ -78,7 +84,11 @@ fn bars(results: &Results, row: &Row) -> Result<Option<String>, DrawError> {
     let Some(highest) = highest.reduce(f64::max).filter(|highest| *highest > 0.0) else {
         return Ok(None);
     };
-    let title = format!("{} ({})", row.title, row.unit);
+    let direct = row.summary(results, SystemKey::Direct);
+    let direct = direct.map_or_else(String::new, |direct| {
+        format!("; the direct path: {}", row.text(direct.median))
+    });
+    let title = format!("{} ({}){direct}", row.title, row.unit);
     let height = 80 + BAR_HEIGHT * u32::try_from(systems.len()).unwrap_or(1);
     let mut svg = String::new();
     draw_bars(&mut svg, height, &title, row, &systems, highest).map_err(|why| DrawError {
@@ -99,7 +109,7 @@ fn draw_bars(
     let area = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
     let last = systems.len() - 1;
     let mut chart = ChartBuilder::on(&area)
-        .caption(title, (FONT, 16))
+        .caption(title, (FONT, 19))
         .margin(8)
         .x_label_area_size(28)
         .y_label_area_size(170)
@@ -117,14 +127,19 @@ fn draw_bars(
         .y_labels(systems.len())
         .y_label_formatter(&name)
         .x_label_formatter(&|value| row.text(*value))
-        .label_style((FONT, 13))
+        .label_style((FONT, 15))
         .draw()?;
+    let beside_bar = TextStyle::from((FONT, 15)).pos(Pos::new(HPos::Left, VPos::Center));
     for (index, (key, summary)) in systems.iter().enumerate() {
         // The first system is drawn at the top.
         let place = last - index;
         let at = SegmentValue::CenterOf(place);
         let Some(summary) = summary else {
-            chart.draw_series([Text::new("no data", (highest * 0.01, at), (FONT, 13))])?;
+            chart.draw_series([Text::new(
+                "no data",
+                (highest * 0.01, at),
+                beside_bar.clone(),
+            )])?;
             continue;
         };
         let colour = if *key == SystemKey::Corinth {
@@ -153,7 +168,7 @@ fn draw_bars(
         chart.draw_series([PathElement::new(spread, BLACK.stroke_width(2))])?;
         let beside = summary.high.max(summary.median).max(0.0) + highest * 0.015;
         let label = row.text(summary.median);
-        chart.draw_series([Text::new(label, (beside, at), (FONT, 13))])?;
+        chart.draw_series([Text::new(label, (beside, at), beside_bar.clone())])?;
     }
     area.present()?;
     drop(chart);
@@ -217,7 +232,7 @@ fn draw_curves(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let area = SVGBackend::with_string(svg, (WIDTH, 420)).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
-        .caption(title, (FONT, 15))
+        .caption(title, (FONT, 18))
         .margin(8)
         .x_label_area_size(32)
         .y_label_area_size(70)
@@ -237,7 +252,7 @@ fn draw_curves(
         .x_labels(5)
         .x_label_formatter(&percentile)
         .y_label_formatter(&|us| crate::rows::number(*us, 0))
-        .label_style((FONT, 13))
+        .label_style((FONT, 15))
         .draw()?;
     for (key, points) in lines {
         let index = SystemKey::ALL.iter().position(|known| known == key);
@@ -256,7 +271,7 @@ fn draw_curves(
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
-        .label_font((FONT, 12))
+        .label_font((FONT, 15))
         .draw()?;
     area.present()?;
     drop(chart);

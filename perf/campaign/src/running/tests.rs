@@ -1,9 +1,6 @@
 use std::{
-    env,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
-    thread,
     time::Instant,
 };
 
@@ -13,7 +10,8 @@ use crate::{
     Interrupt, certificates,
     lab::Middle,
     programs::Programs,
-    system::{Place, SERVER_PORT, SystemKey, wireguard},
+    system::{SERVER_PORT, SystemKey, wireguard},
+    testing::{gateway, place, serve_echo},
 };
 
 use super::*;
@@ -26,12 +24,7 @@ fn every_installed_system_carries_bytes() {
         return;
     }
     let folder = tempfile::tempdir().expect("there is room");
-    let place = Place {
-        folder: folder.path().to_owned(),
-        certificates: folder.path().join("certificates"),
-        cpus: 2,
-        descriptors: 10_000,
-    };
+    let place = place(folder.path());
     certificates::write(&place.certificates).expect("there is room");
     let programs = Programs {
         gateway: gateway(),
@@ -44,7 +37,7 @@ fn every_installed_system_carries_bytes() {
         .within(Side::Server, || TcpListener::bind(("0.0.0.0", SERVER_PORT)))
         .expect("it is there")
         .expect("nobody else is");
-    thread::spawn(move || listener.incoming().flatten().for_each(echo));
+    serve_echo(listener);
     for key in SystemKey::ALL {
         let recipe = match programs.find(key, &place, &keys) {
             Ok(found) => found.recipe,
@@ -65,24 +58,6 @@ fn every_installed_system_carries_bytes() {
             assert_eq!(resident > 1_000_000, key != SystemKey::Direct, "{key}");
         }
     }
-}
-
-fn gateway() -> Option<PathBuf> {
-    let own = env::current_exe().ok()?;
-    // target/debug/deps/name-0123456789abcdef
-    let path = own.ancestors().nth(3)?.join("release/corinth-gateway");
-    path.exists().then_some(path)
-}
-
-fn echo(mut stream: TcpStream) {
-    thread::spawn(move || {
-        let mut buffer = [0; 4_096];
-        while let Ok(read @ 1..) = stream.read(&mut buffer) {
-            if stream.write_all(&buffer[..read]).is_err() {
-                return;
-            }
-        }
-    });
 }
 
 /// Until an answer comes: a link may need a moment.
