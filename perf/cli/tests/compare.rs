@@ -1,0 +1,190 @@
+//! `corinth-perf compare` tells by its exit status that a gateway became slower.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use corinth_campaign::{
+    machine::Fact,
+    measure::{Figure, Measure, Sample},
+    results::{Results, SCHEMA, SystemRecord},
+    system::SystemKey,
+};
+use tempfile::TempDir;
+
+const SLOWER: Option<i32> = Some(12);
+const FINE: Option<i32> = Some(0);
+
+/// Six rounds of bulk in which the machine's speed wanders, with ours at `gbps` of a quiet machine.
+fn recorded(gbps: f64) -> Results {
+    let systems = [
+        (SystemKey::Direct, 30.0),
+        (SystemKey::Corinth, gbps),
+        (SystemKey::EnvoyMtls, 6.0),
+    ];
+    let rounds = [1.0, 0.96, 1.04, 1.01, 0.98, 1.02];
+    let sample = |gbps: f64, noise: f64| Sample {
+        figures: BTreeMap::from([
+            (Figure::GigabitsPerSecond, gbps * noise),
+            (Figure::CpuSecondsPerGb, 8.0 / gbps),
+        ]),
+        curve: Vec::new(),
+        outside_share: 0.0,
+        stolen_share: 0.0,
+    };
+    let samples = systems.map(|(key, gbps)| {
+        let all = rounds.iter().map(|noise| Some(sample(gbps, *noise)));
+        (key, all.collect())
+    });
+    let record = |key| SystemRecord {
+        key,
+        version: None,
+        absent: None,
+        files: Vec::new(),
+        commands: Vec::new(),
+    };
+    Results {
+        schema: SCHEMA.to_owned(),
+        partial: false,
+        command: "corinth-perf compare".to_owned(),
+        started: "2026-11-20T12:00:00Z".to_owned(),
+        rounds: 6,
+        seconds: 3,
+        environment: vec![Fact::new("kernel", "6.18")],
+        systems: systems.map(|(key, _)| record(key)).to_vec(),
+        samples: BTreeMap::from([(Measure::Bulk8Up, BTreeMap::from(samples))]),
+        problems: Vec::new(),
+    }
+}
+
+fn compare(program: &Path, words: &[&str]) -> Output {
+    let output = Command::new(program).arg("compare").args(words).output();
+    output.expect("it can be started")
+}
+
+fn own() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_corinth-perf"))
+}
+
+/// A file with results, and its path as text.
+fn file(folder: &TempDir, name: &str, results: &Results) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, serde_json::to_string(results).expect("it is plain")).expect("there is room");
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_slower_gateway_makes_it_exit_with_12() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let before = file(&folder, "before.json", &recorded(8.0));
+    let slower = file(&folder, "slower.json", &recorded(6.0));
+    let baseline = folder.path().join("baseline.json");
+    let baseline = baseline.to_str().expect("it is plain");
+
+    let written = compare(
+        &own(),
+        &[
+            "--from",
+            &before,
+            "--baseline",
+            baseline,
+            "--write-baseline",
+        ],
+    );
+    assert_eq!(written.status.code(), FINE, "{written:?}");
+    let again = compare(&own(), &["--from", &before, "--baseline", baseline]);
+    assert_eq!(again.status.code(), FINE, "{again:?}");
+
+    let found = compare(&own(), &["--from", &slower, "--baseline", baseline]);
+    assert_eq!(found.status.code(), SLOWER, "{found:?}");
+    let said = String::from_utf8_lossy(&found.stderr);
+    assert!(
+        said.contains("bulk, 8 streams, up is slower than in the baseline"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_one_line_and_exits_with_3() {
+    let missing = compare(&own(), &["--from", "/nonexistent/results.json"]);
+    assert_eq!(missing.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("/nonexistent/results.json"), "{said}");
+    let wrong = compare(&own(), &["--rounds", "0"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn our_missing_figures_are_no_success() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let mut results = recorded(8.0);
+    let systems = results
+        .samples
+        .get_mut(&Measure::Bulk8Up)
+        .expect("it is there");
+    systems.insert(SystemKey::Corinth, vec![None; 6]);
+    let path = file(&folder, "lacking.json", &results);
+    let found = compare(
+        &own(),
+        &[
+            "--from",
+            &path,
+            "--baseline",
+            "/dev/null",
+            "--write-baseline",
+        ],
+    );
+    assert_eq!(found.status.code(), Some(3), "{found:?}");
+}
+
+/// Measures a gateway, and then the same one on a single CPU with the lowest priority. Takes three minutes, and needs
+/// root and release builds of both programs.
+#[test]
+#[ignore = "takes minutes and a machine that does little else"]
+fn a_throttled_gateway_is_found_by_measuring() {
+    let release = own()
+        .ancestors()
+        .nth(2)
+        .map(|target| target.join("release"));
+    let release = release.expect("cargo put it there");
+    let (program, gateway) = (
+        release.join("corinth-perf"),
+        release.join("corinth-gateway"),
+    );
+    let missing = [&program, &gateway].into_iter().find(|path| !path.exists());
+    assert_eq!(
+        missing, None,
+        "cargo build --release -p corinth-perf -p corinth-gateway"
+    );
+
+    let folder = tempfile::tempdir().expect("there is room");
+    let throttled = folder.path().join("throttled");
+    let script = format!(
+        "#!/bin/sh\nexec nice -n 19 taskset -c 0 {} \"$@\"\n",
+        gateway.display()
+    );
+    fs::write(&throttled, script).expect("there is room");
+    fs::set_permissions(&throttled, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let baseline = folder.path().join("baseline.json");
+
+    let measure = |gateway: &Path, more: &[&str]| {
+        let mut words = vec!["--only", "bulk", "--systems", "direct,corinth,haproxy-mtls"];
+        words.extend(["--rounds", "5", "--seconds", "1"]);
+        words.extend(["--baseline", baseline.to_str().expect("it is plain")]);
+        words.extend(["--gateway", gateway.to_str().expect("it is plain")]);
+        words.extend(more);
+        let found = compare(&program, &words);
+        let _ = std::io::stderr().write_all(&found.stdout);
+        found
+    };
+    let first = measure(&gateway, &["--write-baseline"]);
+    assert_eq!(first.status.code(), FINE, "{first:?}");
+    let slow = measure(&throttled, &[]);
+    assert_eq!(slow.status.code(), SLOWER, "{slow:?}");
+}
