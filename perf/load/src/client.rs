@@ -20,18 +20,25 @@ use crate::{
     gate::Gate,
     result::{Environment, Interval, SCHEMA, ServerSide, TestResult},
     socket,
-    spec::{PORT_DEFAULT, TestSpec, Workload},
+    spec::{PORT_DEFAULT, Pace, TestSpec, Workload},
+    url::Url,
     wire::{Kind, Preamble, TestId},
 };
 
 mod asking;
 mod control;
 mod crew;
+mod flows;
+mod http;
+mod idle;
+mod knee;
 mod load;
 mod measure;
+mod probe;
 mod streams;
 
 use control::{Control, Heard};
+use http::Http;
 use load::Load;
 
 /// Is told what happens while a test runs.
@@ -102,9 +109,32 @@ pub fn run(
         return Err(Error::Spec(fault));
     }
     crate::server::raise_descriptor_limit();
+    let Pace::PercentOfKnee(percent) = spec.pace() else {
+        return run_once(spec, setup, progress);
+    };
+    let knee = knee::find(spec, setup, progress)?;
+    let spec = TestSpec {
+        rate_per_second: Some(knee * percent / 100.0),
+        ..spec.clone()
+    };
+    let mut result = run_once(&spec, setup, progress)?;
+    if let Some(latency) = &mut result.latency {
+        latency.knee_per_second = Some(knee);
+    }
+    Ok(result)
+}
+
+fn run_once(
+    spec: &TestSpec,
+    setup: &Setup,
+    progress: &mut dyn Progress,
+) -> Result<TestResult, Error> {
+    if spec.workload == Workload::Http {
+        return fetch(spec, setup, progress);
+    }
     let addresses = socket::resolve(&spec.target, PORT_DEFAULT)?;
-    let started = jiff::Timestamp::now();
     let (sender, heard) = mpsc::channel();
+    let started = jiff::Timestamp::now();
     let (mut control, test) = Control::open(spec, setup, &addresses, &sender, &heard)?;
     let context = Context {
         spec,
@@ -114,9 +144,34 @@ pub fn run(
         gate: Arc::default(),
         heard: sender,
     };
-    let mut result = TestResult::new(spec.clone(), setup.command.clone(), started.to_string());
     let mut loads = load::connect(&context)?;
     let measured = measure::run(&context, &mut loads, Some(&mut control), &heard, progress)?;
+    let mut result = TestResult::new(spec.clone(), setup.command.clone(), started.to_string());
+    measured.write(&loads, &mut result);
+    Ok(result)
+}
+
+/// Asks an HTTP server, which need not be ours: nobody is told of the test.
+fn fetch(spec: &TestSpec, setup: &Setup, progress: &mut dyn Progress) -> Result<TestResult, Error> {
+    let url = Url::parse(&spec.target, spec.response_bytes)?;
+    let port = if spec.target.contains("://") {
+        80
+    } else {
+        PORT_DEFAULT
+    };
+    let (sender, heard) = mpsc::channel();
+    let started = jiff::Timestamp::now();
+    let context = Context {
+        spec,
+        setup,
+        addresses: socket::resolve(&url.authority, port)?,
+        test: TestId([0; 16]),
+        gate: Arc::default(),
+        heard: sender,
+    };
+    let mut loads: Vec<Box<dyn Load>> = vec![Box::new(Http::open(&context, &url)?)];
+    let measured = measure::run(&context, &mut loads, None, &heard, progress)?;
+    let mut result = TestResult::new(spec.clone(), setup.command.clone(), started.to_string());
     measured.write(&loads, &mut result);
     Ok(result)
 }

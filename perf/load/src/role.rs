@@ -19,9 +19,30 @@ pub fn role(spec: &TestSpec, connection: u32) -> Option<Role> {
     if connection < asking {
         return Some(Role::Answers);
     }
-    let number = connection - asking;
-    let each_way = streams_each_way(spec);
-    match spec.direction {
+    way(spec.direction, connection - asking, streams_each_way(spec))
+}
+
+/// Which way the datagrams of the flow of this number go; `None` if the test has no such flow.
+pub fn flow_role(spec: &TestSpec, flow: u32) -> Option<Role> {
+    match spec.workload {
+        Workload::Udp => way(spec.direction, flow, spec.connections),
+        Workload::Stream
+        | Workload::Rr
+        | Workload::Crr
+        | Workload::Idle
+        | Workload::Http
+        | Workload::Mix
+        | Workload::Probe => None,
+    }
+}
+
+/// The numbers of its flows of datagrams.
+pub fn flows(spec: &TestSpec) -> impl Iterator<Item = (u32, Role)> {
+    (0..spec.connections.saturating_mul(2)).map_while(|flow| Some((flow, flow_role(spec, flow)?)))
+}
+
+const fn way(direction: Direction, number: u32, each_way: u32) -> Option<Role> {
+    match direction {
         Direction::Up if number < each_way => Some(Role::Up),
         Direction::Down if number < each_way => Some(Role::Down),
         Direction::Both if number < each_way => Some(Role::Up),

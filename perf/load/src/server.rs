@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -27,12 +27,15 @@ use crate::{
     wire::TestId,
 };
 
+mod admission;
 mod answer;
+mod flows;
 mod front;
 mod session;
+mod shared;
 mod work;
 
-use session::{Event, Shared};
+use shared::{Event, Shared};
 
 /// What a client may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +146,8 @@ struct Host {
     tests: Mutex<HashMap<TestId, Entry>>,
     running: AtomicUsize,
     conversations: AtomicUsize,
-    datagrams: Option<Arc<std::net::UdpSocket>>,
+    sessions: Mutex<Vec<JoinHandle<()>>>,
+    datagrams: Arc<UdpSocket>,
     is_stopping: AtomicBool,
     stop: watch::Sender<bool>,
 }
@@ -177,7 +181,8 @@ impl Server {
             tests: Mutex::default(),
             running: AtomicUsize::new(0),
             conversations: AtomicUsize::new(0),
-            datagrams: std::net::UdpSocket::bind(address).ok().map(Arc::new),
+            sessions: Mutex::default(),
+            datagrams: Arc::new(flows::bind(address).map_err(cannot)?),
             is_stopping: AtomicBool::new(false),
             stop,
         });
@@ -199,6 +204,11 @@ impl Server {
     pub fn wait(&self) {
         let workers = std::mem::take(&mut *self.workers.lock());
         for worker in workers {
+            // A worker that panicked has printed why.
+            let _ = worker.join();
+        }
+        let sessions = std::mem::take(&mut *self.host.sessions.lock());
+        for worker in sessions {
             // A worker that panicked has printed why.
             let _ = worker.join();
         }
@@ -231,6 +241,9 @@ fn start_workers(host: &Arc<Host>, listener: &TcpListener) -> io::Result<Vec<Joi
             .spawn(move || runtime.block_on(front::run(host, listener)))?;
         workers.push(worker);
     }
+    let host = Arc::clone(host);
+    let datagrams = std::thread::Builder::new().name("datagrams".to_owned());
+    workers.push(datagrams.spawn(move || flows::receive(&host, &host.datagrams))?);
     Ok(workers)
 }
 

@@ -387,6 +387,21 @@ impl TestSpec {
         if self.total_bytes.is_some() && self.workload != Workload::Stream {
             return Some("a number of bytes is for streams; give others a duration".to_owned());
         }
+        if self.workload == Workload::Probe && self.connections != 1 {
+            return Some("a probe has one connection".to_owned());
+        }
+        let is_checked = match self.workload {
+            Workload::Stream | Workload::Rr | Workload::Crr | Workload::Mix | Workload::Probe => {
+                true
+            }
+            Workload::Udp | Workload::Idle | Workload::Http => false,
+        };
+        if self.verify == Verify::EveryByte && !is_checked {
+            return Some(format!(
+                "the payload of {} cannot be verified",
+                self.workload
+            ));
+        }
         if self.workload == Workload::Crr && self.pace() != Pace::Closed {
             return Some("crr runs closed loop: its rate is what it measures".to_owned());
         }

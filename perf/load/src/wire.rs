@@ -214,6 +214,9 @@ pub struct Report {
     /// Datagrams that came from the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagrams: Option<Datagrams>,
+    /// Datagrams it sent while it counted.
+    #[serde(default)]
+    pub datagrams_sent: u64,
     /// What stopped it before its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,

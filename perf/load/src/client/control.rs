@@ -21,6 +21,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Before it starts it may have to wait for our connections.
 const START_PATIENCE: Duration = Duration::from_secs(40);
 
+/// Having reported, it clears up in less than this.
+const FINISH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often the client says that it lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
@@ -157,6 +160,18 @@ impl Control {
         });
         self.stream = anew.map_err(|error| error.to_string())?;
         self.stop(heard)
+    }
+
+    /// Waits until the server is ready for another test.
+    pub(super) fn finish(&self, heard: &mpsc::Receiver<Heard>) {
+        let until = Instant::now() + FINISH_PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match heard.recv_timeout(left) {
+                Ok(Heard::Gone(_)) | Err(_) => return,
+                Ok(Heard::Told(_) | Heard::Finished | Heard::Failed(_)) => {}
+            }
+        }
     }
 
     fn await_report(&self, heard: &mpsc::Receiver<Heard>) -> Result<Box<Report>, String> {

@@ -1,6 +1,9 @@
 //! What runs on the client during a test, seen from outside.
 
-use super::{Context, asking::Asking, measure::Window, streams::Streams};
+use super::{
+    Context, asking::Asking, flows::Flows, idle::Idle, measure::Window, probe::Probe,
+    streams::Streams,
+};
 use crate::{count::Sample, error::Error, result::TestResult, spec::Workload, wire::Report};
 
 /// Threads that do the work of a test.
@@ -31,11 +34,13 @@ pub(super) fn connect(context: &Context<'_>) -> Result<Vec<Box<dyn Load>>, Error
             Box::new(Asking::connect(context)?),
             Box::new(Streams::connect(context)?),
         ],
-        Workload::Udp | Workload::Idle | Workload::Http | Workload::Probe => {
-            return Err(Error::Spec(format!(
-                "{} cannot be run yet",
-                context.spec.workload
-            )));
+        Workload::Udp => vec![Box::new(Flows::open(context)?)],
+        Workload::Idle => vec![Box::new(Idle::open(context)?)],
+        Workload::Probe => {
+            let per_second = context.spec.rate_per_second.unwrap_or(1_000.0);
+            vec![Box::new(Probe::connect(context, per_second)?)]
         }
+        // It needs no server of ours, and so no test that the server knows.
+        Workload::Http => Vec::new(),
     })
 }

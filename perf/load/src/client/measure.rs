@@ -23,6 +23,8 @@ pub(super) struct Window {
     pub(super) seconds: f64,
     /// What each connection did in it.
     samples: Vec<Sample>,
+    /// What each had done before.
+    before: Vec<Sample>,
     /// Segments sent again in it.
     pub(super) retransmits: Option<u64>,
 }
@@ -51,8 +53,18 @@ impl Window {
         Self {
             seconds: after.at.duration_since(before.at).as_secs_f64(),
             samples,
+            before: before.samples.clone(),
             retransmits,
         }
+    }
+
+    /// What a connection has done since the window began, up to a count that was taken after its end.
+    pub(super) fn since_start(&self, connection: u32, now: Count) -> Count {
+        let before = self
+            .before
+            .iter()
+            .find(|before| before.connection == connection);
+        now.since(before.map(|before| before.count).unwrap_or_default())
     }
 
     /// What all connections of this kind did.
@@ -129,14 +141,20 @@ pub(super) fn run(
     loads.iter_mut().for_each(|load| load.settle());
     // Those who send see that it is over before their connections break.
     context.gate.shut();
-    let report = control.and_then(|control| match course.fetch_report(control, heard) {
-        Ok(report) => Some(report),
-        Err(reason) => {
-            fault.get_or_insert_with(|| format!("the server is gone: {reason}"));
-            None
-        }
-    });
+    let report =
+        control
+            .as_deref_mut()
+            .and_then(|control| match course.fetch_report(control, heard) {
+                Ok(report) => Some(report),
+                Err(reason) => {
+                    fault.get_or_insert_with(|| format!("the server is gone: {reason}"));
+                    None
+                }
+            });
     loads.iter_mut().for_each(|load| load.halt());
+    if let Some(control) = control.filter(|_| report.is_some()) {
+        control.finish(heard);
+    }
     let told = report.as_ref().and_then(|report| report.fault.clone());
     Ok(Measured {
         window,
@@ -321,6 +339,17 @@ impl Measured {
             load.write(&self.window, self.report.as_deref(), result);
         }
         result.cost = self.cost;
+        if let Some(latency) = result.latency.as_ref().filter(|latency| !latency.valid)
+            && result.test.workload != Workload::Probe
+        {
+            let achieved = latency.achieved_percent.unwrap_or(0.0);
+            result.partial = true;
+            result.fault.get_or_insert_with(|| {
+                format!(
+                    "{achieved:.2} % of the schedule was met, below 99 %: the times mean nothing"
+                )
+            });
+        }
         if let Some(verified) = &mut result.verified
             && let Some(report) = &self.report
         {

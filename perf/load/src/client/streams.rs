@@ -173,12 +173,12 @@ fn down(window: &Window, report: Option<&Report>) -> Throughput {
     }
 }
 
-fn bits_per_second(bytes: u64, seconds: f64) -> Option<f64> {
+pub(super) fn bits_per_second(bytes: u64, seconds: f64) -> Option<f64> {
     (seconds > 0.0).then(|| bytes as f64 * 8.0 / seconds)
 }
 
 /// Both directions; a figure that one of them lacks is missing in the sum.
-fn together(up: Option<&Throughput>, down: Option<&Throughput>) -> Option<Throughput> {
+pub(super) fn together(up: Option<&Throughput>, down: Option<&Throughput>) -> Option<Throughput> {
     let (Some(up), Some(down)) = (up, down) else {
         return up.or(down).cloned();
     };

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Host, session::Shared};
+use super::{Host, shared::Shared};
 use crate::{exchange::Answers, spec::Workload};
 
 /// A head of an HTTP request is not longer.

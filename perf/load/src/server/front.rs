@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Host, Notice, answer, session};
+use super::{Host, Notice, admission, answer, shared};
 use crate::{
     role::{Role, role},
     spec::Workload,
@@ -133,7 +133,7 @@ impl Visit {
                     && let Ok(stream) = blocking(stream)
                 {
                     // A session that is over no longer listens.
-                    let _ = entry.events.send(session::Event::Resumed(stream));
+                    let _ = entry.events.send(shared::Event::Resumed(stream));
                 }
             }
             Kind::Data => {
@@ -148,12 +148,12 @@ impl Visit {
                     return;
                 }
                 if let Ok(stream) = blocking(stream) {
-                    let arrival = session::Arrival {
+                    let arrival = shared::Arrival {
                         stream,
                         connection: preamble.connection,
                         rest,
                     };
-                    let _ = entry.events.send(session::Event::Arrived(arrival));
+                    let _ = entry.events.send(shared::Event::Arrived(arrival));
                 }
             }
         }
@@ -171,14 +171,21 @@ impl Visit {
         let client = self.client;
         let conversation = move |host: Arc<Host>| {
             if let Ok(stream) = blocking(stream) {
-                session::converse(&host, stream, &rest, client);
+                admission::converse(&host, stream, &rest, client);
             }
             host.conversations.fetch_sub(1, SeqCst);
         };
         let its_host = Arc::clone(&host);
         let thread = std::thread::Builder::new().name("session".to_owned());
-        if thread.spawn(move || conversation(its_host)).is_err() {
-            host.conversations.fetch_sub(1, SeqCst);
+        match thread.spawn(move || conversation(its_host)) {
+            Ok(session) => {
+                let mut sessions = host.sessions.lock();
+                sessions.retain(|session| !session.is_finished());
+                sessions.push(session);
+            }
+            Err(_) => {
+                host.conversations.fetch_sub(1, SeqCst);
+            }
         }
     }
 

@@ -2,36 +2,36 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Read},
-    net::{Shutdown, SocketAddr, TcpStream},
+    io,
+    net::TcpStream,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-use tokio::sync::watch;
-
-use super::{Entry, Host, Notice, Place, work::Work};
+use super::{
+    Entry, Host, Lifetime, Place,
+    admission::drain,
+    flows,
+    shared::{Arrival, Event, Shared},
+    work::Work,
+};
 use crate::{
     cost::{Carried, Meter},
     count::Timeline,
-    exchange::Corrupt,
-    gate::Gate,
     result::Environment,
-    seen::Seen,
     spec::{TestSpec, Verify, Workload},
     wire::{self, ASK_MAX_BYTES, Ask, Report, Tell, TestId},
 };
 
-/// Once accepted, a client has this long to send its test, and then to open its connections.
-const OPENING_PATIENCE: Duration = Duration::from_secs(30);
+/// Once accepted, a client has this long to open its connections, of which there may be many thousands.
+const OPENING_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client says something more often than this while its test runs.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// A test may end this much later than announced.
 const LATE_MAX: Duration = Duration::from_secs(30);
@@ -45,161 +45,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A report holds no more than these.
 const INTERVALS_MAX: usize = 4_000;
 
-/// What a session hears of.
-pub(super) enum Event {
-    /// A message on the control connection.
-    Asked(Ask),
-    /// The control connection ended.
-    Gone(String),
-    /// The client is back with a new one.
-    Resumed(TcpStream),
-    /// A data connection.
-    Arrived(Arrival),
-    /// A worker came to its end.
-    Finished,
-    /// A worker found a fault.
-    Failed(String),
-    /// The server stops.
-    Stopping,
-}
-
-/// A data connection, and what came with its preamble.
-pub(super) struct Arrival {
-    pub(super) stream: TcpStream,
-    pub(super) connection: u32,
-    pub(super) rest: Vec<u8>,
-}
-
-/// What all connections of a test share.
-pub(super) struct Shared {
-    pub(super) spec: TestSpec,
-    pub(super) gate: Gate,
-    pub(super) stopped: watch::Sender<bool>,
-    connections_max: u32,
-    connections: AtomicU32,
-    answered: AtomicU64,
-    corrupt: AtomicU32,
-    seen: Mutex<Seen>,
-}
-
-/// A place among the connections a test may have.
-pub(super) struct ConnectionPlace<'a>(&'a Shared);
-
-impl Shared {
-    /// Takes a place for a connection, if there is one.
-    pub(super) fn take_connection(&self) -> Option<ConnectionPlace<'_>> {
-        let taken = self.connections.fetch_update(Relaxed, Relaxed, |count| {
-            (count < self.connections_max).then_some(count + 1)
-        });
-        taken.ok().map(|_| ConnectionPlace(self))
-    }
-
-    /// A request came.
-    pub(super) fn note_request(&self, number: Result<u64, Corrupt>) {
-        self.answered.fetch_add(1, Relaxed);
-        match number {
-            Ok(number) if self.spec.workload == Workload::Probe => self.seen.lock().note(number),
-            Ok(_) => {}
-            Err(_) => self.note_corrupt(),
-        }
-    }
-
-    /// Something came that was not sent.
-    pub(super) fn note_corrupt(&self) {
-        self.corrupt.fetch_add(1, Relaxed);
-    }
-}
-
-impl Drop for ConnectionPlace<'_> {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Talks with a client that wants a test, and runs it. `rest` came with the preamble.
-pub(super) fn converse(host: &Arc<Host>, mut control: TcpStream, rest: &[u8], client: SocketAddr) {
-    let refused = |reason: String| host.notify(Notice::Refused { client, reason });
-    match admit(host, &control, rest) {
-        Ok((spec, place)) => {
-            host.notify(Notice::Started {
-                client,
-                workload: spec.workload,
-                connections: spec.connections,
-            });
-            let fault = run(host, spec, &control, place);
-            host.notify(Notice::Ended { client, fault });
-        }
-        Err(Refusal::Told(reason)) => {
-            // A client that has left needs no answer.
-            let _ = wire::write_message(&mut control, &Tell::Refused(reason.clone()));
-            drain(&control);
-            refused(reason);
-        }
-        Err(Refusal::Silent(error)) => refused(format!("it asked for no test: {error}")),
-    }
-}
-
-enum Refusal {
-    Told(String),
-    Silent(io::Error),
-}
-
-fn admit(host: &Arc<Host>, control: &TcpStream, rest: &[u8]) -> Result<(TestSpec, Place), Refusal> {
-    control
-        .set_read_timeout(Some(OPENING_PATIENCE))
-        .and_then(|()| control.set_write_timeout(Some(SILENCE_MAX)))
-        .map_err(Refusal::Silent)?;
-    let ask: Ask =
-        wire::read_message(&mut rest.chain(control), ASK_MAX_BYTES).map_err(|error| {
-            if error.kind() == io::ErrorKind::InvalidData {
-                return Refusal::Told(format!("it sent {error}"));
-            }
-            Refusal::Silent(error)
-        })?;
-    let Ask::Open { spec, token } = ask else {
-        return Err(Refusal::Told("a test must be opened first".to_owned()));
-    };
-    if !host.knows(token.as_deref()) {
-        let reason = match token {
-            None => "it wants a token (--token)",
-            Some(_) => "the token is not the right one",
-        };
-        return Err(Refusal::Told(reason.to_owned()));
-    }
-    if let Some(fault) = spec.fault().or_else(|| host.settings.limits.refusal(&spec)) {
-        return Err(Refusal::Told(fault));
-    }
-    let place = host
-        .take_place()
-        .ok_or_else(|| Refusal::Told("it is busy with another test; try again later".to_owned()))?;
-    Ok((*spec, place))
-}
-
-/// Lets a refusal arrive: closing with unread bytes would reset the connection.
-fn drain(control: &TcpStream) {
-    let _ = control.shutdown(Shutdown::Write);
-    let _ = control.set_read_timeout(Some(Duration::from_secs(1)));
-    let _ = io::copy(&mut control.take(ASK_MAX_BYTES as u64), &mut io::sink());
-}
-
 /// Runs a test; what was wrong with its end is returned.
-fn run(host: &Arc<Host>, spec: TestSpec, control: &TcpStream, place: Place) -> Option<String> {
+pub(super) fn run(
+    host: &Arc<Host>,
+    spec: TestSpec,
+    control: &TcpStream,
+    place: Place,
+) -> Option<String> {
     let mut id = [0; 16];
     if rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()) != Ok(id.len()) {
         return Some("no random number for its name".to_owned());
     }
     let id = TestId(id);
     let (sender, events) = mpsc::channel();
-    let shared = Arc::new(Shared {
-        connections_max: host.settings.limits.connections,
-        spec,
-        gate: Gate::default(),
-        stopped: watch::channel(false).0,
-        connections: AtomicU32::new(0),
-        answered: AtomicU64::new(0),
-        corrupt: AtomicU32::new(0),
-        seen: Mutex::default(),
-    });
+    let connections_max = host.settings.limits.connections;
+    let shared = Arc::new(Shared::new(spec, connections_max));
     let entry = Entry {
         events: sender.clone(),
         shared: Arc::clone(&shared),
@@ -212,6 +72,7 @@ fn run(host: &Arc<Host>, spec: TestSpec, control: &TcpStream, place: Place) -> O
         events,
         control: None,
         work: HashMap::new(),
+        senders: Vec::new(),
         last_heard: Instant::now(),
         fault: None,
     };
@@ -220,7 +81,15 @@ fn run(host: &Arc<Host>, spec: TestSpec, control: &TcpStream, place: Place) -> O
     shared.stopped.send_replace(true);
     session.halt();
     host.tests.lock().remove(&id);
-    drop(place);
+    // The client takes the end of the control connection for leave to ask for its next test.
+    let control = session.control.take();
+    if host.settings.lifetime == Lifetime::Unlimited {
+        drop(place);
+        control.as_ref().inspect(|control| drain(control));
+    } else {
+        control.as_ref().inspect(|control| drain(control));
+        drop(place);
+    }
     fault
 }
 
@@ -231,6 +100,7 @@ struct Session<'a> {
     events: mpsc::Receiver<Event>,
     control: Option<TcpStream>,
     work: HashMap<u32, Work>,
+    senders: Vec<JoinHandle<()>>,
     last_heard: Instant,
     fault: Option<String>,
 }
@@ -254,6 +124,10 @@ impl Session<'_> {
     fn run(&mut self, id: TestId, control: &TcpStream) -> Option<String> {
         if let Err(error) = self.take_control(control) {
             return Some(error.to_string());
+        }
+        match flows::send_all(self.shared, id, &self.host.datagrams) {
+            Ok(senders) => self.senders = senders,
+            Err(error) => return Some(error.to_string()),
         }
         self.tell(&Tell::Accepted { test: id.to_hex() });
         let started = match self.gather() {
@@ -363,6 +237,7 @@ impl Session<'_> {
     }
 
     fn start_counting(&self, now: Instant) -> Counting {
+        self.shared.flows.begin();
         Counting {
             since: now,
             meter: Meter::start(&self.host.settings.watch, now),
@@ -422,7 +297,9 @@ impl Session<'_> {
                 Some(crate::role::Role::Answers) | None => {}
             }
         }
-        let all = sent.iter().chain(&received).sum();
+        report.sent_bytes = sent;
+        report.received_bytes = received;
+        self.shared.write(report);
         if spec.verify == Verify::EveryByte {
             report.verified_bytes = self
                 .work
@@ -430,12 +307,8 @@ impl Session<'_> {
                 .map(|work| work.count().received_bytes)
                 .sum();
         }
+        let all = report.sent_bytes.iter().chain(&report.received_bytes).sum();
         report.seconds = now.duration_since(counting.since).as_secs_f64();
-        report.sent_bytes = sent;
-        report.received_bytes = received;
-        report.answered = self.shared.answered.load(Relaxed);
-        report.duplicated = self.shared.seen.lock().duplicated();
-        report.corrupt_connections = self.shared.corrupt.load(Relaxed);
         report.environment = environment;
         let carried = Carried {
             bytes: Some(all),
@@ -486,7 +359,7 @@ impl Session<'_> {
             Some(_) => return,
             None => {}
         }
-        if self.work.len() as u64 >= u64::from(self.shared.connections_max) {
+        if !self.shared.has_room(self.work.len()) {
             return;
         }
         match Work::start(self.shared, arrival, &self.sender) {
@@ -522,7 +395,8 @@ impl Session<'_> {
         let count = self.work.values().map(Work::count);
         let bytes: u64 = count
             .map(|count| count.sent_bytes.saturating_add(count.received_bytes))
-            .sum();
+            .sum::<u64>()
+            .saturating_add(self.shared.flows.bytes());
         (bytes > limits.bytes).then(|| format!("it carried more than {} bytes", limits.bytes))
     }
 
@@ -557,15 +431,15 @@ impl Session<'_> {
     }
 
     fn halt(&mut self) {
-        if let Some(control) = self.control.take() {
-            drain(&control);
-            let _ = control.shutdown(Shutdown::Both);
-        }
         for work in self.work.values() {
             work.halt();
         }
         for (_, work) in self.work.drain() {
             work.join();
+        }
+        for sender in self.senders.drain(..) {
+            // One that panicked has printed why.
+            let _ = sender.join();
         }
     }
 }

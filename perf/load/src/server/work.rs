@@ -9,7 +9,7 @@ use std::{
 
 use socket2::SockRef;
 
-use super::session::{Arrival, Event, Shared};
+use super::shared::{Arrival, Event, Shared};
 use crate::{
     count::{Count, Counter, Part, Sample},
     exchange::Answers,
