@@ -99,6 +99,30 @@ impl OwnIdentity {
         )?)
     }
 
+    /// The same identity in a leaf of its own that carries these names, with the same issuer and lifetime: for a
+    /// *terminate* route. `None` where somebody else issues our leaf.
+    ///
+    /// # Errors
+    /// Why the authority did not issue.
+    pub fn under_names(
+        &self,
+        dns_names: Vec<DnsName>,
+        now: UnixTime,
+    ) -> Option<Result<Self, AuthorityError>> {
+        let Source::Authority {
+            authority,
+            lifetime,
+            ..
+        } = &self.source
+        else {
+            return None;
+        };
+        let authority = Arc::clone(authority);
+        Some(Self::issued_by(
+            authority, &self.id, dns_names, *lifetime, now,
+        ))
+    }
+
     fn with_source(leaf: &Leaf, source: Source) -> Result<Self, LeafError> {
         Ok(Self {
             id: leaf.id().clone(),

@@ -128,7 +128,6 @@ impl Gateway {
             )),
             Terminators::new(
                 Arc::clone(&node.own),
-                node.authority.clone(),
                 bundles.clone(),
                 denials.clone(),
                 Arc::clone(&clock),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, io::Cursor, sync::Arc, time::Duration};
 
 use corinth_identity::{
-    Authority, Denials, LEAF_LIFETIME, OwnIdentity, SharedBundles, VerifyError, peer_identity,
-    refusal_of, tls::terminate_server_config,
+    Denials, OwnIdentity, SharedBundles, VerifyError, peer_identity, refusal_of,
+    tls::terminate_server_config,
 };
 use corinth_model::{Direct, DnsName, Export, ExportKey, Failure, Reason, Refusal, SpiffeId};
 use parking_lot::Mutex;
@@ -28,8 +28,6 @@ const COPY_BYTES: usize = 16 << 10;
 /// The TLS configurations of the routes that end TLS here.
 pub(crate) struct Terminators {
     own: Arc<OwnIdentity>,
-    /// Issues certificates with the routes' names; without one our gateway's own is shown.
-    authority: Option<Arc<Authority>>,
     bundles: SharedBundles,
     denials: Denials,
     clock: Arc<dyn TimeProvider>,
@@ -53,14 +51,12 @@ pub(crate) struct Terminated {
 impl Terminators {
     pub(crate) fn new(
         own: Arc<OwnIdentity>,
-        authority: Option<Arc<Authority>>,
         bundles: SharedBundles,
         denials: Denials,
         clock: Arc<dyn TimeProvider>,
     ) -> Self {
         Self {
             own,
-            authority,
             bundles,
             denials,
             clock,
@@ -118,17 +114,9 @@ impl Terminators {
         let Some(Direct::Terminate { callers }) = &export.direct else {
             return None;
         };
-        let identity = match &self.authority {
-            Some(authority) => Arc::new(
-                OwnIdentity::issued_by(
-                    Arc::clone(authority),
-                    self.own.id(),
-                    names_of(export),
-                    LEAF_LIFETIME,
-                    now,
-                )
-                .ok()?,
-            ),
+        // Where somebody else issues our leaf, it is shown as it is.
+        let identity = match self.own.under_names(names_of(export), now) {
+            Some(issued) => Arc::new(issued.ok()?),
             None => Arc::clone(&self.own),
         };
         let config = Arc::new(terminate_server_config(

@@ -107,6 +107,25 @@ fn unfit_leaf_is_told_apart() {
     ));
 }
 
+#[test]
+fn leaf_under_names_lives_as_long_as_ours() {
+    let authority = Arc::new(Authority::create(domain(A), at(NOW)).unwrap());
+    let life = Duration::from_secs(60);
+    let own = OwnIdentity::issued_by(authority, &gateway(A), Vec::new(), life, at(NOW)).unwrap();
+    let names = vec![DnsName::parse("payments.example.org").unwrap()];
+    let named = own.under_names(names, at(NOW + 30)).unwrap().unwrap();
+    assert_eq!(named.id(), own.id());
+    assert_eq!(named.not_after(), at(NOW + 30 + 60));
+}
+
+#[test]
+fn leaf_from_outside_is_under_no_other_names() {
+    let authority = Authority::create(domain(A), at(NOW)).unwrap();
+    let leaf = authority.issue(&gateway(A), &[], at(NOW), LEAF_LIFETIME);
+    let own = OwnIdentity::from_leaf(&leaf.unwrap()).unwrap();
+    assert!(own.under_names(Vec::new(), at(NOW)).is_none());
+}
+
 fn issued() -> OwnIdentity {
     let authority = Arc::new(Authority::create(domain(A), at(NOW)).unwrap());
     OwnIdentity::issued_by(authority, &gateway(A), Vec::new(), LEAF_LIFETIME, at(NOW)).unwrap()
