@@ -117,6 +117,14 @@ impl Fault {
         }
     }
 
+    /// What a program said that refused; else all of it.
+    pub(crate) fn said(&self) -> String {
+        if let Self::Refused { said, .. } = self {
+            return said.clone();
+        }
+        self.to_string()
+    }
+
     pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::System { what, source }
     }

@@ -237,7 +237,7 @@ pub enum Udp {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Nonsense {
     /// A probability outside 0 to 1.
-    #[error("{what} is {value}, which is no probability from 0 % to 100 %")]
+    #[error("{what} is {} %, which is no probability from 0 % to 100 %", value * 100.0)]
     Probability {
         /// Of what.
         what: &'static str,

@@ -13,6 +13,7 @@ mod counters;
 mod fault;
 mod impair;
 mod impairment;
+mod netem;
 mod netns;
 mod packet;
 mod program;

@@ -44,6 +44,13 @@ pub(crate) fn enter(namespace: &str) -> Result<(), Fault> {
     })
 }
 
+/// Whether everything else is reached through the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DefaultRoute {
+    Through,
+    Elsewhere,
+}
+
 /// A namespace, removed when dropped if it was made here.
 #[derive(Debug)]
 pub(crate) enum Namespace {
@@ -66,8 +73,12 @@ impl Namespace {
         Ok(made)
     }
 
-    pub(crate) const fn is_made(&self) -> bool {
-        matches!(self, Self::Made { .. })
+    /// A namespace that was made here has nowhere else to send to.
+    pub(crate) const fn default_route(&self) -> DefaultRoute {
+        match self {
+            Self::Given => DefaultRoute::Elsewhere,
+            Self::Made { .. } => DefaultRoute::Through,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     fault::Fault,
     impair::Line,
     impairment::Impairment,
-    netns,
+    netns::{self, DefaultRoute},
     packet::Router,
     program,
     spec::{Side, Spec},
@@ -44,15 +44,10 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(crate) fn start(spec: &Spec, made: [bool; 2]) -> Result<Self, Fault> {
+    pub(crate) fn start(spec: &Spec, routes: [DefaultRoute; 2]) -> Result<Self, Fault> {
         let [first, second] = &spec.sides;
         let devices = [open(first)?, open(second)?].map(Arc::new);
-        for (side, is_made) in spec.sides.iter().zip(made) {
-            let default_route = if is_made {
-                DefaultRoute::Through
-            } else {
-                DefaultRoute::Elsewhere
-            };
+        for (side, default_route) in spec.sides.iter().zip(routes) {
             program::ip_batch(
                 &side.namespace,
                 &set_up(side, spec.mtu_bytes, default_route),
@@ -162,15 +157,8 @@ impl Drop for Tunnel {
     }
 }
 
-/// Whether everything else is reached through the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DefaultRoute {
-    Through,
-    Elsewhere,
-}
-
 /// What `ip` has to do on one side. No IPv6 chatter: no link-local address, no duplicate address detection.
-pub(crate) fn set_up(side: &Side, mtu_bytes: u32, default_route: DefaultRoute) -> String {
+fn set_up(side: &Side, mtu_bytes: u32, default_route: DefaultRoute) -> String {
     let device = &side.device;
     let mut batch = format!(
         "link set dev {device} addrgenmode none mtu {mtu_bytes} txqueuelen {DEVICE_QUEUE_PACKETS}\n\

@@ -99,7 +99,7 @@ fn values_that_make_no_sense_are_named() {
     let faults = [
         (
             "loss 101%",
-            "loss is 1.01, which is no probability from 0 % to 100 %",
+            "loss is 101 %, which is no probability from 0 % to 100 %",
         ),
         (
             "rate 0mbit",

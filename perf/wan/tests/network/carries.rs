@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corinth_wan::{CarriedBy, Direction, self_test};
+use corinth_wan::{CarriedBy, Direction, Engine, Fault, Wan, self_test};
 
 use crate::lab::{connect, forward, impairment, sockets, spec, survivors, turn, wan};
 
@@ -46,7 +46,7 @@ fn a_round_trip_takes_both_delays() {
         return;
     };
     let spec = spec("delay 8ms").with(Direction::Back, impairment("delay 16ms"));
-    let wan = corinth_wan::Wan::start(&spec).unwrap();
+    let wan = Wan::start(&spec).unwrap();
     for family in [0, 1] {
         let [near, far] = sockets(&wan, family);
         let mut round_trips: Vec<Duration> = (0..40)
@@ -106,7 +106,7 @@ fn the_same_seed_loses_the_same_packets() {
     let run = |seed| {
         let mut spec = spec("loss 5% jitter 1ms delay 2ms");
         spec.seed = seed;
-        let wan = corinth_wan::Wan::start(&spec).unwrap();
+        let wan = Wan::start(&spec).unwrap();
         let sockets = sockets(&wan, 0);
         survivors(&sockets, 2_000)
     };
@@ -128,4 +128,47 @@ fn theory_and_measurement_agree() {
         findings.iter().all(|finding| finding.agrees()),
         "{findings:?}"
     );
+}
+
+#[test]
+fn without_netem_the_reason_is_said() {
+    let Some(_turn) = turn("without_netem_the_reason_is_said") else {
+        return;
+    };
+    // netem does not do this anywhere, so this runs on every machine.
+    let mut spec = spec("rate 10mbit");
+    spec.engine = Engine::Auto;
+    let wan = Wan::start(&spec).unwrap();
+    let why = "a rate whose queue is counted in bytes".to_owned();
+    assert_eq!(wan.carried_by(), &CarriedBy::TunInstead(why));
+    drop(wan);
+    spec.engine = Engine::Netem;
+    let fault = Wan::start(&spec).unwrap_err();
+    assert!(matches!(fault, Fault::Netem(_)), "{fault}");
+}
+
+#[test]
+fn whoever_carries_the_delay_is_kept() {
+    let Some(_turn) = turn("whoever_carries_the_delay_is_kept") else {
+        return;
+    };
+    let mut spec = spec("delay 10ms");
+    spec.engine = Engine::Auto;
+    let wan = Wan::start(&spec).unwrap();
+    for family in [0, 1] {
+        let [near, far] = sockets(&wan, family);
+        let sent = Instant::now();
+        near.send(b"out").unwrap();
+        far.recv(&mut [0; 16]).unwrap();
+        let took = sent.elapsed();
+        assert!(took > Duration::from_micros(9_900), "{took:?}");
+    }
+    wan.set(Direction::Forward, &impairment("blackout"))
+        .unwrap();
+    assert!(survivors(&sockets(&wan, 0), 5).is_empty());
+    match wan.carried_by() {
+        CarriedBy::Netem => {}
+        CarriedBy::TunInstead(why) => assert!(why.contains("refuses"), "{why}"),
+        CarriedBy::Tun => panic!("the reason is missing"),
+    }
 }
