@@ -36,7 +36,7 @@ cargo_tests() {
     logged "$limit" "$name" cargo test "${locked[@]}" --no-fail-fast "$@"
     status=$?
     read -ra counts < <(count_tests "$status" <"$out/$name.log")
-    sed -nE 's/^(.*\.\.\. )?(SKIPPED .*)/  \2/p; /ignored, runs as a child/!s/^test (.*) \.\.\. ignored/  SKIPPED \1/p' \
+    sed -nE 's/^(.*\.\.\. )?(SKIPPED .*)/  \2/p; /ignored, runs (as a child|in the suite)/!s/^test (.*) \.\.\. ignored/  SKIPPED \1/p' \
         "$out/$name.log"
     ((counts[1] == 0)) || show_failure "$name"
     verdict "$name" "$started" "${counts[@]}"
@@ -45,11 +45,11 @@ cargo_tests() {
 # Reads the log of a `cargo test` that ended with status $1, prints "passed failed skipped". A binary that died
 # without a result, a time limit, and a run in which nothing ran at all are failures too. A test that cannot run
 # on this machine says so on stderr: `SKIPPED name: reason`. An ignored one counts as skipped, unless its reason is
-# that it "runs as a child of another test": then that other test has run it.
+# that it "runs as a child of another test", which then has run it, or "runs in the suite NAME".
 count_tests() {
     awk -v status="$1" '
         /^test result: / { results++; passed += $4; failed += $6; skipped += $8; if ($3 ~ /FAILED/) red++ }
-        /^test .* \.\.\. ignored, runs as a child/ { skipped-- }
+        /^test .* \.\.\. ignored, runs (as a child|in the suite)/ { skipped-- }
         /(^|\.\.\. )SKIPPED / { passed--; skipped++ }
         /^error: [0-9]+ targets? failed/ { broken = $2 }
         END {

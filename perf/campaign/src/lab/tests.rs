@@ -30,7 +30,10 @@ fn what_a_living_process_made_is_not_left_behind() {
 #[test]
 fn path_is_laid_and_taken_away() {
     if !geteuid().is_root() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: namespaces need root");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED path_is_laid_and_taken_away: namespaces need root"
+        );
         return;
     }
     let left = Command::new("ip")

@@ -20,7 +20,10 @@ use super::*;
 #[test]
 fn every_installed_system_carries_bytes() {
     if !geteuid().is_root() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: namespaces need root");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED every_installed_system_carries_bytes: namespaces need root"
+        );
         return;
     }
     let folder = tempfile::tempdir().expect("there is room");
@@ -42,7 +45,7 @@ fn every_installed_system_carries_bytes() {
         let recipe = match programs.find(key, &place, &keys) {
             Ok(found) => found.recipe,
             Err(fault) => {
-                let _ = writeln!(std::io::stderr(), "SKIPPED {key}: {fault}");
+                let _ = writeln!(std::io::stderr(), "without {key}: {fault}");
                 continue;
             }
         };
