@@ -88,7 +88,10 @@ pub fn run(settings: &Settings, interrupt: &Interrupt, say: Say<'_>) -> Result<R
     let place = place(folder.path());
     raise_descriptor_limit(&place);
     certificates::write(&place.certificates)?;
-    let settings = &with_copied_gateway(settings, folder.path())?;
+    let mut results = empty(settings);
+    let gateway = settings.programs.gateway.as_deref();
+    results.environment = machine::describe_gateway(gateway, settings.repository.as_deref());
+    let settings = &with_copied_programs(settings, folder.path())?;
     let mut campaign = Campaign {
         settings,
         interrupt,
@@ -97,7 +100,7 @@ pub fn run(settings: &Settings, interrupt: &Interrupt, say: Say<'_>) -> Result<R
             program: settings.load.clone(),
         },
         candidates: candidates(settings, &place, interrupt),
-        results: empty(settings),
+        results,
     };
     match campaign.all() {
         Ok(()) => {}
@@ -139,8 +142,6 @@ impl Campaign<'_> {
         let lab = Lab::lay(Middle::Wire, self.interrupt)?;
         let _server = self.load.serve(&lab)?;
         let recipes = self.working(&lab, &SystemKey::ALL)?;
-        let repository = self.settings.repository.as_deref();
-        let gateway = self.settings.programs.gateway.as_deref();
         let mut turns = Turns {
             lab: &lab,
             load: &self.load,
@@ -148,7 +149,7 @@ impl Campaign<'_> {
             say: self.say,
             results: &mut self.results,
         };
-        turns.local(&recipes, |lab| machine::describe(lab, repository, gateway))
+        turns.local(&recipes)
     }
 
     /// Over a wide-area network.
@@ -159,11 +160,6 @@ impl Campaign<'_> {
             let network = wan::join(&lab, &cell, 1)?;
             let _server = self.load.serve(&lab)?;
             let recipes = self.working(&lab, &wan::SYSTEMS)?;
-            let repository = self.settings.repository.as_deref();
-            let gateway = self.settings.programs.gateway.as_deref();
-            if self.results.environment.is_empty() {
-                self.results.environment = machine::describe(&lab, repository, gateway);
-            }
             let mut turns = Turns {
                 lab: &lab,
                 load: &self.load,
@@ -285,13 +281,17 @@ fn raise_descriptor_limit(place: &Place) {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// A build going on beside us must not change what is measured.
-fn with_copied_gateway(settings: &Settings, folder: &Path) -> Result<Settings, Fault> {
+/// A build going on beside us must not change what is measured, nor what measures.
+fn with_copied_programs(settings: &Settings, folder: &Path) -> Result<Settings, Fault> {
+    let copied = |program: &Path, name: &str| {
+        let copy = folder.join(name);
+        fs::copy(program, &copy).map_err(Fault::file(program))?;
+        Ok::<_, Fault>(copy)
+    };
     let mut settings = settings.clone();
+    settings.load = copied(&settings.load, "corinth-perf")?;
     if let Some(gateway) = &settings.programs.gateway {
-        let copy = folder.join("corinth-gateway");
-        fs::copy(gateway, &copy).map_err(Fault::file(gateway))?;
-        settings.programs.gateway = Some(copy);
+        settings.programs.gateway = Some(copied(gateway, "corinth-gateway")?);
     }
     Ok(settings)
 }

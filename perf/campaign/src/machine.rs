@@ -20,6 +20,9 @@ use crate::{Fault, Interrupt, Lab, Side, process};
 /// Others may use this share of the machine during a load, and it still counts as quiet.
 pub const OUTSIDE_SHARE_MAX: f64 = 0.10;
 
+/// The name of the first fact.
+pub(crate) const KERNEL: &str = "kernel";
+
 /// All kernel threads are its children.
 const KTHREADD: i32 = 2;
 
@@ -149,7 +152,7 @@ impl Fact {
 }
 
 /// The machine and the path.
-pub fn describe(lab: &Lab, repository: Option<&Path>, gateway: Option<&Path>) -> Vec<Fact> {
+pub fn describe(lab: &Lab) -> Vec<Fact> {
     let sysctl = |name: &str| {
         let value = lab.sysctl(Side::A, name);
         value.unwrap_or_else(|_| "not readable".to_owned())
@@ -165,8 +168,8 @@ pub fn describe(lab: &Lab, repository: Option<&Path>, gateway: Option<&Path>) ->
         let mut words = link.split_whitespace().skip_while(|found| *found != word);
         words.nth(1).unwrap_or("not readable").to_owned()
     };
-    let mut facts = vec![
-        Fact::new("kernel", read_line("/proc/sys/kernel/osrelease")),
+    vec![
+        Fact::new(KERNEL, read_line("/proc/sys/kernel/osrelease")),
         Fact::new("cpu", cpu()),
         Fact::new(
             "congestion control",
@@ -179,14 +182,16 @@ pub fn describe(lab: &Lab, repository: Option<&Path>, gateway: Option<&Path>) ->
         Fact::new("qdisc", after("qdisc")),
         Fact::new("tcp_rmem", sysctl("net/ipv4/tcp_rmem")),
         Fact::new("tcp_wmem", sysctl("net/ipv4/tcp_wmem")),
-    ];
-    if let Some(revision) = repository.and_then(revision) {
-        facts.push(Fact::new("git", revision));
-    }
-    if let Some(described) = gateway.and_then(|path| binary(path, repository)) {
-        facts.push(Fact::new("corinth-gateway", described));
-    }
-    facts
+    ]
+}
+
+/// What is measured: the revision of the repository, and the binary as it is now.
+pub fn describe_gateway(gateway: Option<&Path>, repository: Option<&Path>) -> Vec<Fact> {
+    let revision = repository.and_then(revision);
+    let binary = gateway.and_then(|path| binary(path, repository));
+    let revision = revision.map(|text| Fact::new("git", text));
+    let binary = binary.map(|text| Fact::new("corinth-gateway", text));
+    revision.into_iter().chain(binary).collect()
 }
 
 fn cpu() -> String {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Fault,
+    lab::CONGESTION,
     load::{Demand, Direction, Pace},
     machine::Spent,
 };
@@ -239,6 +240,11 @@ impl Sample {
     /// When there is none of those that it is measured for.
     pub fn of(measure: Measure, result: &TestResult, spent: Spent) -> Result<Self, Fault> {
         let lacks = |what: &str| Fault::NoFigure(format!("the result has no {what}"));
+        let other = result.environment.congestion_control.as_deref();
+        if let Some(other) = other.filter(|name| *name != CONGESTION) {
+            let why = format!("the congestion control of the client was {other}");
+            return Err(Fault::NoFigure(why));
+        }
         let mut sample = Self::empty(spent);
         match measure.demand(1, Some(1.0)).map(|demand| demand.workload) {
             Some(Workload::Stream) => {

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +23,8 @@ const LINES_MAX: usize = 200;
 const TAIL_LINES: usize = 12;
 /// How often a wait looks around.
 const SLICE: Duration = Duration::from_millis(50);
+/// Between the end of what a process says and its own end.
+const MOMENT: Duration = Duration::from_millis(1);
 /// What a process gets to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
@@ -266,8 +271,13 @@ pub fn run(
     mut meanwhile: impl FnMut(),
 ) -> Result<Finished, Fault> {
     let mut child = spawn(&mut command)?;
-    let stdout = child.stdout.take().map(read_all);
-    let stderr = child.stderr.take().map(read_all);
+    // Both pipes are closed by whoever ends, and nobody has to wait for a whole slice.
+    let (closed, pipes) = mpsc::channel::<()>();
+    let stdout = child
+        .stdout
+        .take()
+        .map(|pipe| read_all(pipe, closed.clone()));
+    let stderr = child.stderr.take().map(|pipe| read_all(pipe, closed));
     let until = Instant::now() + limit;
     let status = loop {
         match child.try_wait() {
@@ -275,8 +285,7 @@ pub fn run(
             Ok(None) => {}
             Err(error) => return Err(failed(&command, error.to_string())),
         }
-        let overdue = Instant::now() > until;
-        if overdue || interrupt.pause(SLICE).is_err() {
+        if Instant::now() > until || interrupt.check().is_err() {
             end(&mut child);
             interrupt.check()?;
             return Err(failed(
@@ -284,7 +293,12 @@ pub fn run(
                 format!("did not end within {} s", limit.as_secs()),
             ));
         }
-        meanwhile();
+        if pipes.recv_timeout(SLICE) == Err(RecvTimeoutError::Disconnected) {
+            // It is about to end.
+            let _ = interrupt.pause(MOMENT);
+        } else {
+            meanwhile();
+        }
     };
     let text = |reader: Option<thread::JoinHandle<String>>| {
         reader.map_or_else(String::new, |reader| reader.join().unwrap_or_default())
@@ -343,11 +357,16 @@ fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+/// Reads to the end, and then drops `closed`.
+fn read_all(
+    mut pipe: impl Read + Send + 'static,
+    closed: mpsc::Sender<()>,
+) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut text = Vec::new();
         // What came before an error is worth showing too.
         let _ = pipe.read_to_end(&mut text);
+        drop(closed);
         String::from_utf8_lossy(&text).into_owned()
     })
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use corinth_load::result::Workload;
+use corinth_load::result::{TestResult, Workload};
 
 use crate::{
     Fault, Lab,
     campaign::{Say, Settings},
     load::{Demand, Load},
-    machine::{Cpu, Fact},
+    machine::{self, Cpu, Fact, KERNEL},
     measure::{Figure, Group, Measure, Sample},
     results::{Problem, Results},
     running::Running,
@@ -25,6 +25,26 @@ const PROBE_ATTEMPTS: u32 = 10;
 const PROBE_PAUSE: Duration = Duration::from_millis(300);
 /// All systems keep the same schedule: this share of the lowest knee.
 const SHARE_OF_KNEE: f64 = 0.5;
+
+const OFFLOADS: &str = "offloads";
+
+/// What a client says of its own end of the path.
+fn client_facts(result: &TestResult) -> Vec<Fact> {
+    let client = &result.environment;
+    let bytes =
+        |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
+    vec![
+        Fact::new(OFFLOADS, client.offloads.join(", ")),
+        Fact::new(
+            "socket buffers as granted",
+            format!(
+                "{} bytes to send, {} to receive (client of the first load)",
+                bytes(client.send_buffer_bytes),
+                bytes(client.receive_buffer_bytes)
+            ),
+        ),
+    ]
+}
 
 /// Whether a system can be started and bytes come back through it.
 pub(crate) fn bring_up(recipe: &Recipe, lab: &Lab, load: &dyn Load) -> Result<(), Fault> {
@@ -97,16 +117,12 @@ impl<'a> Turns<'a> {
     }
 
     /// All that is measured on wires.
-    pub(crate) fn local(
-        &mut self,
-        recipes: &[Recipe],
-        describe: impl FnOnce(&Lab) -> Vec<Fact>,
-    ) -> Result<(), Fault> {
+    pub(crate) fn local(&mut self, recipes: &[Recipe]) -> Result<(), Fault> {
         if self.wants(Measure::Memory) {
             self.memory(recipes)?;
         }
         let mut running = self.start(recipes)?;
-        self.results.environment = describe(self.lab);
+        self.note_machine();
         (self.say)("warm-up, not counted");
         let mut schedules = Schedules::default();
         self.warm_up(&mut running, &mut schedules)?;
@@ -128,6 +144,7 @@ impl<'a> Turns<'a> {
     /// One cell on a wide-area network.
     pub(crate) fn over_wan(&mut self, recipes: &[Recipe], measure: Measure) -> Result<(), Fault> {
         let mut running = self.start(recipes)?;
+        self.note_machine();
         let seconds = match measure {
             Measure::WanBulk => self.settings.seconds.max(wan::BULK_SECONDS_MIN),
             Measure::Bulk1Up
@@ -156,6 +173,14 @@ impl<'a> Turns<'a> {
             )?;
         }
         Ok(())
+    }
+
+    /// The machine, once, while connections are open.
+    fn note_machine(&mut self) {
+        let environment = &mut self.results.environment;
+        if environment.iter().all(|fact| fact.name != KERNEL) {
+            environment.splice(0..0, machine::describe(self.lab));
+        }
     }
 
     /// All at once.
@@ -241,7 +266,7 @@ impl<'a> Turns<'a> {
     }
 
     fn sample(
-        &self,
+        &mut self,
         measure: Measure,
         demand: &Demand,
         system: &mut Running<'_>,
@@ -251,7 +276,16 @@ impl<'a> Turns<'a> {
         let target = system.recipe().target;
         let result = self.load.run(self.lab, target, demand, &mut || {});
         let spent = Cpu::now()?.since(&before);
-        Sample::of(measure, &result?, spent)
+        let result = result?;
+        if self
+            .results
+            .environment
+            .iter()
+            .all(|fact| fact.name != OFFLOADS)
+        {
+            self.results.environment.extend(client_facts(&result));
+        }
+        Sample::of(measure, &result, spent)
     }
 
     fn note(
