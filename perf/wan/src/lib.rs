@@ -32,7 +32,7 @@ pub use impairment::{
     Mtu, Nonsense, Order, Oversize, Path, QUEUE_DEFAULT_MIN_BYTES, QueueLimit, Rate, Reordering,
     Udp,
 };
-pub use netns::within;
+pub use netns::{clean_up, within};
 pub use self_test::{Check, Failure, Finding, SelfTestFault, self_test};
 pub use spec::{Engine, Side, Spec};
 pub use timeline::{Direction, NoTimeline, Step, from_yaml};

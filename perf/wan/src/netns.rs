@@ -91,15 +91,25 @@ impl Drop for Namespace {
     }
 }
 
+/// Removes the namespaces this process has made, whoever still uses them: for ending at once, without dropping what
+/// stands. Devices in namespaces that were given end with the process.
+pub fn clean_up() {
+    let me = process::id().to_string();
+    remove_those(|maker, _| maker == me);
+}
+
 /// Removes what processes left behind that are gone.
 pub(crate) fn sweep() {
+    remove_those(|maker, since| birth(maker).is_none_or(|now| now != since));
+}
+
+/// Removes the namespaces of those makers.
+fn remove_those(is_meant: impl Fn(&str, &str) -> bool) {
     for entry in fs::read_dir(NOTES).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let note = fs::read_to_string(entry.path()).unwrap_or_default();
-        let mut words = note.split_whitespace();
-        let (maker, since) = (words.next(), words.next());
-        let lives = maker.is_some_and(|maker| birth(maker).as_deref() == since && since.is_some());
-        if !lives {
+        let (maker, since) = note.trim_end().split_once(' ').unwrap_or_default();
+        if is_meant(maker, since) {
             remove(&name);
         }
     }

@@ -131,11 +131,22 @@ pub(super) fn finding(finding: &Finding, form: Form) {
     let _ = io::stdout().lock().write_all(line.as_bytes());
 }
 
+/// Prints all findings, if the form wants them together.
+pub(super) fn findings(findings: &[Finding], form: Form) -> io::Result<()> {
+    if form != Form::Json {
+        return Ok(());
+    }
+    let whole = json!({ "schema": SCHEMA, "findings": findings });
+    writeln!(io::stdout().lock(), "{whole:#}")
+}
+
 /// Ends the report of a self-test that found agreement.
-pub(super) fn agreement(findings: &[Finding], form: Form) -> io::Result<()> {
-    let text = match form {
-        Form::Table => "the emulated network is as theory says\n".to_owned(),
-        Form::Json => format!("{:#}\n", json!({ "schema": SCHEMA, "findings": findings })),
-    };
-    io::stdout().lock().write_all(text.as_bytes())
+pub(super) fn agreement(form: Form) -> io::Result<()> {
+    if form != Form::Table {
+        return Ok(());
+    }
+    writeln!(
+        io::stdout().lock(),
+        "the emulated network is as theory says"
+    )
 }

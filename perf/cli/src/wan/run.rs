@@ -3,7 +3,7 @@
 use std::{
     io,
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, ExitCode, ExitStatus},
+    process::{self, Child, Command, ExitCode, ExitStatus},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -48,6 +48,17 @@ impl Ends {
         let (told, heard) = mpsc::channel();
         thread::spawn(move || signals.forever().try_for_each(|signal| told.send(signal)));
         Ok(Self { signals: heard })
+    }
+
+    /// Ends the process at the next signal that wants it, without what was made.
+    pub(super) fn exit_at_once(self) {
+        thread::spawn(move || {
+            let wanted = self.signals.iter().find(|signal| *signal != SIGCHLD);
+            if let Some(signal) = wanted {
+                corinth_wan::clean_up();
+                process::exit(BY_SIGNAL + signal);
+            }
+        });
     }
 
     /// Waits for one of the ends; `None` if the network broke meanwhile.
