@@ -71,10 +71,7 @@ impl Netem {
         };
         for direction in Direction::BOTH {
             let impairment = &spec.impairments[direction.index()];
-            netem
-                .ends
-                .qdisc("add", direction, impairment)
-                .map_err(|fault| Fault::Netem(refusal(&fault)))?;
+            netem.ends.begin(direction, impairment)?;
         }
         netem.follow(spec)?;
         Ok(netem)
@@ -205,15 +202,24 @@ impl Ends {
         Ok(())
     }
 
-    fn qdisc(
-        &self,
-        verb: &str,
-        direction: Direction,
-        impairment: &Impairment,
-    ) -> Result<(), Fault> {
-        let side = &self.sides[direction.index()];
+    /// In two steps, so that a kernel without netem is told from a `tc` or a netem without a seed.
+    fn begin(&self, direction: Direction, impairment: &Impairment) -> Result<(), Fault> {
+        let cannot = |what: &'static str| {
+            move |fault: Fault| Fault::Netem(format!("{what} ({})", said(&fault)))
+        };
+        self.tc("add", direction, &[])
+            .map_err(cannot("the kernel has none"))?;
+        self.tc("change", direction, &self.words(direction, impairment)?)
+            .map_err(cannot("this version refuses it"))
+    }
+
+    fn words(&self, direction: Direction, impairment: &Impairment) -> Result<Vec<String>, Fault> {
         let seed = self.seed.wrapping_add(direction.index() as u64);
-        let words = words::of(impairment, seed).map_err(|what| Fault::Netem(what.to_owned()))?;
+        words::of(impairment, seed).map_err(|what| Fault::Netem(what.to_owned()))
+    }
+
+    fn tc(&self, verb: &str, direction: Direction, words: &[String]) -> Result<(), Fault> {
+        let side = &self.sides[direction.index()];
         let mut args = vec!["-n", &side.namespace, "qdisc", verb, "dev", &side.device];
         args.extend(["root", "netem"]);
         args.extend(words.iter().map(String::as_str));
@@ -223,7 +229,7 @@ impl Ends {
     fn set(&self, direction: Direction, impairment: &Impairment) -> Result<(), Fault> {
         let mut now = self.now.lock();
         if now[direction.index()] != *impairment {
-            self.qdisc("change", direction, impairment)?;
+            self.tc("change", direction, &self.words(direction, impairment)?)?;
             now[direction.index()] = impairment.clone();
         }
         Ok(())
@@ -279,9 +285,9 @@ fn set_up(side: &Side, peer: &Side, mtu_bytes: u32, default_route: DefaultRoute)
     batch
 }
 
-/// What `tc` said, if it said something.
-fn refusal(fault: &Fault) -> String {
+/// What `tc` said, as part of a sentence.
+fn said(fault: &Fault) -> String {
     let said = fault.said();
     let said = said.trim_start_matches("Error: ").trim_end_matches('.');
-    format!("the kernel or tc refuses it ({said})")
+    said.to_owned()
 }

@@ -143,3 +143,26 @@ fn birth(process: &str) -> Option<String> {
     let (_, behind) = stat.rsplit_once(')')?;
     behind.split_whitespace().nth(19).map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_birth() {
+        let me = process::id().to_string();
+        assert!(birth(&me).is_some_and(|since| since.parse::<u64>().is_ok()));
+        assert_eq!(birth(&me), birth("self"));
+        assert_ne!(birth(&me), birth("1"));
+        assert_eq!(birth("no process"), None);
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_there_cannot_be_entered() {
+        let fault = within("no-such-namespace", || ()).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "entering the network namespace `no-such-namespace`: No such file or directory (os error 2)"
+        );
+    }
+}
