@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     path::Path,
 };
 
@@ -33,7 +33,7 @@ pub(crate) enum Format {
 /// Where the result goes, and in which form.
 pub(crate) struct Output {
     format: Format,
-    to: Box<dyn Write>,
+    to: BufWriter<Box<dyn Write>>,
     /// The first thing that could not be written; nothing is tried after it.
     failure: Option<io::Error>,
     is_watched: bool,
@@ -51,7 +51,7 @@ impl Output {
         let is_live = format == Format::Table && path.is_none() && io::stdout().is_terminal();
         Ok(Self {
             format,
-            to,
+            to: BufWriter::new(to),
             failure: None,
             is_watched: io::stderr().is_terminal() && !is_live,
             is_headed: false,

@@ -56,8 +56,8 @@ impl Meter {
     }
 
     /// What it took until now.
-    pub fn finish(&self, carried: Carried, now: Instant) -> Option<Cost> {
-        let syscalls = self.syscalls.as_ref().and_then(syscalls::Syscalls::count);
+    pub fn finish(&mut self, carried: Carried, now: Instant) -> Option<Cost> {
+        let syscalls = self.syscalls.as_mut().and_then(syscalls::Syscalls::count);
         let end = Reading::take(&self.watched, now);
         self.start.until(&end, syscalls, carried)
     }

@@ -22,6 +22,7 @@ pub mod gap;
 pub mod gate;
 pub mod knee;
 pub mod latency;
+pub mod netlink;
 pub mod pattern;
 pub mod response;
 pub mod result;

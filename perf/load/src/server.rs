@@ -61,6 +61,12 @@ impl Default for Limits {
     }
 }
 
+/// Connections that have a thread each.
+const THREADS_MAX: u32 = 4_096;
+
+/// What all connections of a test may hold in memory.
+const MEMORY_MAX_BYTES: u64 = 2 << 30;
+
 /// How long a server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lifetime {
@@ -155,7 +161,7 @@ struct Host {
 /// Where the connections of a test go.
 #[derive(Clone)]
 struct Entry {
-    events: mpsc::Sender<Event>,
+    events: mpsc::SyncSender<Event>,
     shared: Arc<Shared>,
 }
 
@@ -253,7 +259,8 @@ impl Host {
         self.stop.send_replace(true);
         for entry in self.tests.lock().values() {
             entry.shared.gate.shut();
-            let _ = entry.events.send(Event::Stopping);
+            // A session with no room for it looks at its gate soon.
+            let _ = entry.events.try_send(Event::Stopping);
         }
     }
 
@@ -313,6 +320,9 @@ impl Limits {
         if spec.total_bytes.is_some_and(|bytes| bytes > self.bytes) {
             return Some(format!("a test may carry {} bytes", self.bytes));
         }
+        if let Some(refusal) = memory_refusal(spec) {
+            return Some(refusal);
+        }
         let streams = crate::role::streams(spec);
         let connections = streams.end.max(spec.connections);
         if connections > self.connections.min(CONNECTIONS_MAX) {
@@ -323,6 +333,26 @@ impl Limits {
         }
         None
     }
+}
+
+/// A connection holds a request and a response, or a write.
+fn memory_refusal(spec: &TestSpec) -> Option<String> {
+    let has_threads = match spec.workload {
+        Workload::Stream | Workload::Rr | Workload::Udp | Workload::Mix | Workload::Probe => true,
+        Workload::Crr | Workload::Idle | Workload::Http => false,
+    };
+    let connections = crate::role::streams(spec).end.max(spec.connections);
+    if has_threads && connections > THREADS_MAX {
+        return Some(format!(
+            "a test of {} may have {THREADS_MAX} connections",
+            spec.workload
+        ));
+    }
+    let each = spec.message_bytes.saturating_add(spec.response_bytes);
+    let all = each.saturating_mul(connections.into());
+    (all > MEMORY_MAX_BYTES).then(|| {
+        format!("a test may hold {MEMORY_MAX_BYTES} bytes in memory, this one wants {all}")
+    })
 }
 
 fn allows(nets: &[IpNet], address: IpAddr) -> bool {
@@ -397,6 +427,12 @@ mod tests {
             direction: crate::spec::Direction::Both,
             ..spec
         };
+        let too_large = TestSpec {
+            connections: 1_000,
+            message_bytes: 16 << 20,
+            ..TestSpec::new(Workload::Crr, "host")
+        };
+        assert!(Limits::default().refusal(&too_large).is_some());
         for spec in [too_long, too_much, too_many, both_ways] {
             assert!(limits.refusal(&spec).is_some(), "{spec:?}");
         }

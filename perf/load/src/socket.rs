@@ -8,7 +8,7 @@ use std::{
 
 use socket2::SockRef;
 
-use crate::{error::Error, result::Environment, spec::TestSpec};
+use crate::{error::Error, netlink, result::Environment, spec::TestSpec};
 
 /// What the kernel says about a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,6 +104,17 @@ pub fn note_granted(stream: &TcpStream, environment: &mut Environment) {
     environment.send_buffer_bytes = socket.send_buffer_size().ok().map(|bytes| bytes as u64);
     environment.receive_buffer_bytes = socket.recv_buffer_size().ok().map(|bytes| bytes as u64);
     environment.congestion_control = congestion_control(stream);
+    environment.segment_bytes = facts(stream).map(|facts| facts.segment_bytes);
+    let device = stream
+        .peer_addr()
+        .ok()
+        .and_then(|peer| netlink::device_towards(peer.ip()));
+    if let Some(device) = device {
+        environment.device = device.name;
+        environment.mtu = device.mtu;
+        environment.qdisc = device.qdisc;
+        environment.offloads = device.offloads;
+    }
 }
 
 /// The congestion control of a connection.
@@ -114,8 +125,8 @@ pub fn congestion_control(stream: &TcpStream) -> Option<String> {
 }
 
 /// What the kernel says about a connection now.
-pub fn facts(_stream: &TcpStream) -> Option<TcpFacts> {
-    None
+pub fn facts(stream: &TcpStream) -> Option<TcpFacts> {
+    netlink::tcp_facts(stream.local_addr().ok()?, stream.peer_addr().ok()?)
 }
 
 #[cfg(test)]

@@ -220,6 +220,9 @@ pub struct Report {
     /// What stopped it before its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// The server ended the test, not the client.
+    #[serde(default)]
+    pub is_early: bool,
     /// Its machine.
     #[serde(default)]
     pub environment: Environment,

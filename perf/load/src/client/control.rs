@@ -117,8 +117,8 @@ impl Control {
         }
     }
 
-    /// Says from time to time that the client lives; when to call it next, or why the server is thought gone.
-    pub(super) fn tick(&mut self, now: Instant) -> Result<Instant, String> {
+    /// Says from time to time that the client lives; why the server is thought gone, if it is.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<(), String> {
         if now > self.last_heard + SILENCE_MAX {
             return Err(format!(
                 "the server has said nothing for {} s",
@@ -129,7 +129,7 @@ impl Control {
             self.next_ping = now + PING_EVERY;
             self.ask(&Ask::Ping).map_err(|error| error.to_string())?;
         }
-        Ok(self.next_ping)
+        Ok(())
     }
 
     /// The server lives.
@@ -139,8 +139,10 @@ impl Control {
 
     /// Ends the test and gets what the server counted.
     pub(super) fn stop(&mut self, heard: &mpsc::Receiver<Heard>) -> Result<Box<Report>, String> {
-        self.ask(&Ask::Stop).map_err(|error| error.to_string())?;
+        let asked = self.ask(&Ask::Stop);
+        // A server that ended the test by itself has sent a report before it closed.
         self.await_report(heard)
+            .map_err(|reason| asked.err().map_or(reason, |error| error.to_string()))
     }
 
     /// The same on a new connection, after the first has broken.

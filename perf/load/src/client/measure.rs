@@ -119,6 +119,8 @@ pub(super) fn run(
     heard: &mpsc::Receiver<Heard>,
     progress: &mut dyn Progress,
 ) -> Result<Measured, Error> {
+    // What is counted from the start is counted from before the first byte, which may come before we hear of it.
+    let before = Looked::now(loads);
     if let Some(control) = control.as_deref_mut()
         && let Err(error) = control.start(heard)
     {
@@ -127,12 +129,12 @@ pub(super) fn run(
         return Err(error);
     }
     let started = Instant::now();
+    let mut course = Course::new(context, started, before);
     context.gate.open(started);
-    let mut course = Course::new(context, started, loads);
     let mut fault = course.run(loads, control.as_deref_mut(), heard, progress);
     let end = Looked::now(loads);
     course.cut(loads, progress);
-    let (before, meter) = course
+    let (before, mut meter) = course
         .counting
         .take()
         .unwrap_or_else(|| course.start_counting(loads));
@@ -155,11 +157,16 @@ pub(super) fn run(
     if let Some(control) = control.filter(|_| report.is_some()) {
         control.finish(heard);
     }
-    let told = report.as_ref().and_then(|report| report.fault.clone());
+    if let Some(report) = &report
+        && let Some(told) = &report.fault
+        && (fault.is_none() || report.is_early)
+    {
+        fault = Some(format!("at the server: {told}"));
+    }
     Ok(Measured {
         window,
         intervals: course.intervals,
-        fault: fault.or_else(|| told.map(|told| format!("at the server: {told}"))),
+        fault,
         report,
         cost,
     })
@@ -178,7 +185,7 @@ struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    fn new(context: &'a Context<'a>, started: Instant, loads: &[Box<dyn Load>]) -> Self {
+    fn new(context: &'a Context<'a>, started: Instant, before: Looked) -> Self {
         let interval = Duration::from_millis(context.spec.interval_ms);
         let mut course = Self {
             context,
@@ -191,7 +198,14 @@ impl<'a> Course<'a> {
             report: None,
         };
         if context.spec.omit_ms == 0 {
-            course.counting = Some(course.start_counting(loads));
+            let meter = Meter::start(&context.setup.watch, started);
+            course.counting = Some((
+                Looked {
+                    at: started,
+                    ..before
+                },
+                meter,
+            ));
         }
         course
     }
@@ -227,26 +241,20 @@ impl<'a> Course<'a> {
             if self.next_cut.is_some_and(|due| now >= due) {
                 self.cut(loads, progress);
             }
-            if end.is_some_and(|end| now >= end) || loads.iter().all(|load| load.is_done()) {
+            if end.is_some_and(|end| now >= end) {
                 return None;
             }
-            let mut next = now + LOOK_EVERY;
-            if let Some(control) = control.as_deref_mut().filter(|_| !self.is_control_lost) {
-                match control.tick(now) {
-                    Ok(ping) => next = next.min(ping),
-                    Err(_) if self.context.spec.workload == Workload::Probe => {
-                        self.is_control_lost = true
-                    }
-                    Err(reason) => return Some(format!("the server is gone: {reason}")),
-                }
+            if loads.iter().all(|load| load.is_done()) {
+                // Why they are done may still have to be heard.
+                let faults = heard
+                    .try_iter()
+                    .map(|heard| self.handle(heard, control.as_deref_mut()));
+                return faults.flatten().next();
             }
-            next = [end, self.next_cut]
-                .into_iter()
-                .flatten()
-                .fold(next, Instant::min);
-            if self.counting.is_none() {
-                next = next.min(counts_from);
+            if let Err(fault) = self.keep_alive(control.as_deref_mut(), now) {
+                return Some(fault);
             }
+            let next = self.next_look(now, end);
             match heard.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(heard) => {
                     if let Some(fault) = self.handle(heard, control.as_deref_mut()) {
@@ -256,6 +264,32 @@ impl<'a> Course<'a> {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
         }
+    }
+
+    /// Says to the server that the client lives, and looks whether the server does.
+    fn keep_alive(&mut self, control: Option<&mut Control>, now: Instant) -> Result<(), String> {
+        let Some(control) = control.filter(|_| !self.is_control_lost) else {
+            return Ok(());
+        };
+        match control.tick(now) {
+            Ok(()) => Ok(()),
+            Err(_) if self.context.spec.workload == Workload::Probe => {
+                self.is_control_lost = true;
+                Ok(())
+            }
+            Err(reason) => Err(format!("the server is gone: {reason}")),
+        }
+    }
+
+    /// When there is something to do even if nothing is heard.
+    fn next_look(&self, now: Instant, end: Option<Instant>) -> Instant {
+        let counts_from = self.started + self.context.spec.omit();
+        let begins = self.counting.is_none().then_some(counts_from);
+        let known = [end, self.next_cut, begins];
+        known
+            .into_iter()
+            .flatten()
+            .fold(now + LOOK_EVERY, Instant::min)
     }
 
     fn handle(&mut self, heard: Heard, control: Option<&mut Control>) -> Option<String> {
@@ -339,6 +373,10 @@ impl Measured {
             load.write(&self.window, self.report.as_deref(), result);
         }
         result.cost = self.cost;
+        if result.rate.as_ref().is_some_and(|rate| rate.completed == 0) && result.fault.is_none() {
+            result.partial = true;
+            result.fault = Some("no request was answered".to_owned());
+        }
         if let Some(latency) = result.latency.as_ref().filter(|latency| !latency.valid)
             && result.test.workload != Workload::Probe
         {

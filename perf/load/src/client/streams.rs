@@ -2,7 +2,13 @@
 
 use std::{
     net::{Shutdown, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
     thread::JoinHandle,
 };
 
@@ -29,6 +35,7 @@ struct Stream {
     part: Part,
     socket: Arc<TcpStream>,
     counter: Arc<Counter>,
+    is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), StreamFault>>>,
 }
 
@@ -57,6 +64,7 @@ impl Stream {
         let plan = StreamPlan::new(context.spec, connection);
         let socket = Arc::new(socket);
         let counter = Arc::new(Counter::default());
+        let is_over = Arc::new(AtomicBool::new(false));
         let thread = {
             let (socket, counter, gate) = (
                 Arc::clone(&socket),
@@ -64,6 +72,7 @@ impl Stream {
                 Arc::clone(&context.gate),
             );
             let heard = context.heard.clone();
+            let ends = Arc::clone(&is_over);
             std::thread::Builder::new()
                 .name("stream".to_owned())
                 .spawn(move || {
@@ -72,6 +81,7 @@ impl Stream {
                     } else {
                         plan.receive(&socket, &counter, &gate)
                     };
+                    ends.store(true, Release);
                     // A test that is over no longer listens.
                     let _ = heard.send(match &done {
                         Ok(()) => Heard::Finished,
@@ -85,6 +95,7 @@ impl Stream {
             part: if sends { Part::Sends } else { Part::Receives },
             socket,
             counter,
+            is_over,
             thread: Some(thread.map_err(Error::local("cannot start a thread"))?),
         })
     }
@@ -105,11 +116,9 @@ impl Load for Streams {
     }
 
     fn is_done(&self) -> bool {
-        let mut threads = self
-            .streams
+        self.streams
             .iter()
-            .filter_map(|stream| stream.thread.as_ref());
-        threads.all(JoinHandle::is_finished)
+            .all(|stream| stream.is_over.load(Acquire))
     }
 
     fn settle(&mut self) {}

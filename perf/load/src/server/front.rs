@@ -133,7 +133,7 @@ impl Visit {
                     && let Ok(stream) = blocking(stream)
                 {
                     // A session that is over no longer listens.
-                    let _ = entry.events.send(shared::Event::Resumed(stream));
+                    let _ = entry.events.try_send(shared::Event::Resumed(stream, rest));
                 }
             }
             Kind::Data => {
@@ -153,7 +153,7 @@ impl Visit {
                         connection: preamble.connection,
                         rest,
                     };
-                    let _ = entry.events.send(shared::Event::Arrived(arrival));
+                    let _ = entry.events.try_send(shared::Event::Arrived(arrival));
                 }
             }
         }

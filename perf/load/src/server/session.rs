@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io::{self, Read},
     net::TcpStream,
     sync::{
         Arc,
+        atomic::Ordering::SeqCst,
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
@@ -39,6 +40,9 @@ const LATE_MAX: Duration = Duration::from_secs(30);
 /// After the client has stopped, what is on its way has this long to arrive, if the test is one of bytes.
 const TAIL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Events that wait; a client that talks faster has to wait itself.
+const EVENTS_MAX: usize = 8_192;
+
 /// How often limits are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -57,7 +61,7 @@ pub(super) fn run(
         return Some("no random number for its name".to_owned());
     }
     let id = TestId(id);
-    let (sender, events) = mpsc::channel();
+    let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
     let connections_max = host.settings.limits.connections;
     let shared = Arc::new(Shared::new(spec, connections_max));
     let entry = Entry {
@@ -96,7 +100,7 @@ pub(super) fn run(
 struct Session<'a> {
     host: &'a Arc<Host>,
     shared: &'a Arc<Shared>,
-    sender: mpsc::Sender<Event>,
+    sender: mpsc::SyncSender<Event>,
     events: mpsc::Receiver<Event>,
     control: Option<TcpStream>,
     work: HashMap<u32, Work>,
@@ -122,7 +126,7 @@ enum End {
 
 impl Session<'_> {
     fn run(&mut self, id: TestId, control: &TcpStream) -> Option<String> {
-        if let Err(error) = self.take_control(control) {
+        if let Err(error) = self.take_control(control, Vec::new()) {
             return Some(error.to_string());
         }
         match flows::send_all(self.shared, id, &self.host.datagrams) {
@@ -130,15 +134,11 @@ impl Session<'_> {
             Err(error) => return Some(error.to_string()),
         }
         self.tell(&Tell::Accepted { test: id.to_hex() });
-        let started = match self.gather() {
-            Ok(started) => started,
-            Err(fault) => {
-                self.tell(&Tell::Refused(fault.clone()));
-                return Some(fault);
-            }
-        };
-        self.tell(&Tell::Started);
-        let (end, mut report) = self.measure(started);
+        if let Err(fault) = self.gather() {
+            self.tell(&Tell::Refused(fault.clone()));
+            return Some(fault);
+        }
+        let (end, mut report) = self.measure();
         match end {
             End::Asked => {
                 report.fault = self.fault.take();
@@ -148,6 +148,7 @@ impl Session<'_> {
             }
             End::Fault(fault) => {
                 report.fault = Some(fault.clone());
+                report.is_early = true;
                 self.tell(&Tell::Report(Box::new(report)));
                 Some(fault)
             }
@@ -155,7 +156,7 @@ impl Session<'_> {
     }
 
     /// Waits until all streams are there and the client says so.
-    fn gather(&mut self) -> Result<Instant, String> {
+    fn gather(&mut self) -> Result<(), String> {
         let expected = crate::role::streams(&self.shared.spec);
         let until = Instant::now() + OPENING_PATIENCE;
         let mut is_asked = false;
@@ -165,9 +166,7 @@ impl Session<'_> {
                     .clone()
                     .all(|number| self.work.contains_key(&number))
             {
-                let now = Instant::now();
-                self.shared.gate.open(now);
-                return Ok(now);
+                return Ok(());
             }
             let left = until.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
@@ -189,11 +188,15 @@ impl Session<'_> {
         }
     }
 
-    fn measure(&mut self, started: Instant) -> (End, Report) {
+    fn measure(&mut self) -> (End, Report) {
         let spec = &self.shared.spec;
+        let started = Instant::now();
         let mut timeline = Timeline::default();
         let mut report = Report::default();
-        let mut counting = None;
+        // What is counted from the start is counted from before the first byte.
+        let mut counting = (spec.omit_ms == 0).then(|| self.start_counting(started));
+        self.shared.gate.open(started);
+        self.tell(&Tell::Started);
         let interval = Duration::from_millis(spec.interval_ms);
         let mut next_cut = started + interval;
         self.last_heard = started;
@@ -231,8 +234,8 @@ impl Session<'_> {
             self.await_tail();
         }
         let now = Instant::now();
-        let counting = counting.unwrap_or_else(|| self.start_counting(now));
-        self.conclude(&mut report, &counting, now);
+        let mut counting = counting.unwrap_or_else(|| self.start_counting(now));
+        self.conclude(&mut report, &mut counting, now);
         (end, report)
     }
 
@@ -272,12 +275,16 @@ impl Session<'_> {
             match self.events.recv_timeout(left) {
                 Ok(Event::Failed(fault)) => self.fault = Some(fault),
                 Ok(_) => {}
-                Err(_) => return,
+                Err(_) => {
+                    self.fault
+                        .get_or_insert_with(|| "not all bytes came".to_owned());
+                    return;
+                }
             }
         }
     }
 
-    fn conclude(&self, report: &mut Report, counting: &Counting, now: Instant) {
+    fn conclude(&self, report: &mut Report, counting: &mut Counting, now: Instant) {
         let spec = &self.shared.spec;
         let mut numbers: Vec<&u32> = self.work.keys().collect();
         numbers.sort_unstable();
@@ -335,8 +342,8 @@ impl Session<'_> {
                 return Err(format!("the client is gone: {reason}"));
             }
             Event::Gone(_) => self.control = None,
-            Event::Resumed(control) => {
-                if self.take_control(&control).is_ok() {
+            Event::Resumed(control, rest) => {
+                if self.take_control(&control, rest).is_ok() {
                     self.last_heard = Instant::now();
                 }
             }
@@ -376,6 +383,9 @@ impl Session<'_> {
 
     /// Why the test must not go on.
     fn overdue(&self, started: Instant, now: Instant) -> Option<String> {
+        if self.host.is_stopping.load(SeqCst) {
+            return Some("the server stops".to_owned());
+        }
         let spec = &self.shared.spec;
         let limits = &self.host.settings.limits;
         let allowed = if spec.total_bytes.is_some() {
@@ -400,10 +410,10 @@ impl Session<'_> {
         (bytes > limits.bytes).then(|| format!("it carried more than {} bytes", limits.bytes))
     }
 
-    fn take_control(&mut self, control: &TcpStream) -> io::Result<()> {
+    fn take_control(&mut self, control: &TcpStream, rest: Vec<u8>) -> io::Result<()> {
         control.set_read_timeout(None)?;
         control.set_write_timeout(Some(SILENCE_MAX))?;
-        let mut reader = control.try_clone()?;
+        let mut reader = io::Cursor::new(rest).chain(control.try_clone()?);
         let sender = self.sender.clone();
         self.control = Some(control.try_clone()?);
         std::thread::Builder::new()

@@ -23,8 +23,8 @@ pub(super) enum Event {
     Asked(Ask),
     /// The control connection ended.
     Gone(String),
-    /// The client is back with a new one.
-    Resumed(TcpStream),
+    /// The client is back with a new one, and what came with its preamble.
+    Resumed(TcpStream, Vec<u8>),
     /// A data connection.
     Arrived(Arrival),
     /// A worker came to its end.

@@ -3,7 +3,14 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+        mpsc,
+    },
     thread::JoinHandle,
 };
 
@@ -27,6 +34,7 @@ pub(super) struct Work {
     role: Role,
     stream: Arc<TcpStream>,
     counter: Arc<Counter>,
+    is_over: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -35,7 +43,7 @@ impl Work {
     pub(super) fn start(
         shared: &Arc<Shared>,
         arrival: Arrival,
-        events: &mpsc::Sender<Event>,
+        events: &mpsc::SyncSender<Event>,
     ) -> io::Result<Option<Self>> {
         let Some(role) = role(&shared.spec, arrival.connection) else {
             return Ok(None);
@@ -51,6 +59,8 @@ impl Work {
             rest: arrival.rest,
         };
         let events = events.clone();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
         let thread = std::thread::Builder::new()
             .name("data".to_owned())
             .spawn(move || {
@@ -58,13 +68,15 @@ impl Work {
                     Ok(()) => Event::Finished,
                     Err(fault) => Event::Failed(fault),
                 };
-                // A session that is over no longer listens.
-                let _ = events.send(event);
+                ends.store(true, Release);
+                // A session that is over no longer listens, and one that is busy looks by itself.
+                let _ = events.try_send(event);
             })?;
         Ok(Some(Self {
             role,
             stream,
             counter,
+            is_over,
             thread,
         }))
     }
@@ -100,7 +112,7 @@ impl Work {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        !self.thread.is_finished()
+        !self.is_over.load(Acquire)
     }
 
     pub(super) fn is_answering(&self) -> bool {
