@@ -159,7 +159,7 @@ impl Campaign<'_> {
             let lab = Lab::lay(Middle::Open, self.interrupt)?;
             let network = wan::join(&lab, &cell, 1)?;
             let _server = self.load.serve(&lab)?;
-            let recipes = self.working(&lab, &wan::SYSTEMS)?;
+            let recipes = self.working(&lab, cell.systems)?;
             let mut turns = Turns {
                 lab: &lab,
                 load: &self.load,

@@ -319,3 +319,6 @@ impl<'a> Turns<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

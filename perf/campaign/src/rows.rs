@@ -351,7 +351,7 @@ pub const ROWS: &[Row] = &{
         .unguarded(),
         row(
             "wan-bulk",
-            "100 Mb/s, 100 ms, 0.1 % loss: bulk",
+            "100 Mb/s, 100 ms, 0.1 % loss: bulk, 4 streams",
             "Mb/s",
             1,
             More,

@@ -16,14 +16,7 @@ use crate::{
     system::SystemKey,
 };
 
-/// Of those that take part in a campaign, these are measured over the network too.
-pub const SYSTEMS: [SystemKey; 4] = [
-    SystemKey::Direct,
-    SystemKey::Corinth,
-    SystemKey::EnvoyMtls,
-    SystemKey::EnvoyHttp2,
-];
-/// Loss needs time to show what it does.
+/// What is lost is left to chance, which needs time to even out.
 pub const BULK_SECONDS_MIN: u32 = 20;
 
 const BULK_BITS_PER_SECOND: u64 = 100_000_000;
@@ -39,6 +32,8 @@ pub struct Cell {
     pub measure: Measure,
     /// What happens to packets, in both directions.
     pub impairment: Impairment,
+    /// Of those that take part in a campaign, these are measured on it.
+    pub systems: &'static [SystemKey],
 }
 
 /// All cells.
@@ -51,6 +46,12 @@ pub fn cells() -> [Cell; 2] {
                 delay: one_way,
                 ..Impairment::default()
             },
+            systems: &[
+                SystemKey::Direct,
+                SystemKey::Corinth,
+                SystemKey::EnvoyMtls,
+                SystemKey::EnvoyHttp2,
+            ],
         },
         Cell {
             measure: Measure::WanBulk,
@@ -60,6 +61,7 @@ pub fn cells() -> [Cell; 2] {
                 rate: Some(Rate::new(BULK_BITS_PER_SECOND)),
                 ..Impairment::default()
             },
+            systems: &[SystemKey::Direct, SystemKey::Corinth],
         },
     ]
 }
