@@ -321,18 +321,14 @@ mod tests {
 
     #[test]
     fn an_interval_of_one_connection_is_one_line() {
-        let one = Interval {
+        let interval = |connection| Interval {
             end_ms: 1_000.0,
-            connection: Some(0),
+            connection,
             sent_bytes: Some(1 << 30),
             retransmits: Some(2),
             ..Interval::default()
         };
-        let sum = Interval {
-            connection: None,
-            ..one.clone()
-        };
         let expected = "[  0]   0.00-1.00   sec →  1.00 GBytes   8.59 Gbits/sec     2\n";
-        assert_eq!(intervals(&[one, sum]), expected);
+        assert_eq!(intervals(&[interval(Some(0)), interval(None)]), expected);
     }
 }
