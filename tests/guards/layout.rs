@@ -61,9 +61,11 @@ fn files_are_short() {
 fn crates_say_what_they_are_for() {
     let mut faults = Vec::new();
     for member in repository::members() {
-        let path = ["src/lib.rs", "lab/lib.rs"].map(|file| format!("{}/{file}", member.folder));
+        // A crate that is nothing but a command has no lib.rs.
+        let path = ["src/lib.rs", "lab/lib.rs", "src/main.rs"]
+            .map(|file| format!("{}/{file}", member.folder));
         let Some(path) = path.iter().find(|path| root().join(path).exists()) else {
-            faults.push(format!("{} has no lib.rs", member.folder));
+            faults.push(format!("{} has neither lib.rs nor main.rs", member.folder));
             continue;
         };
         let opening = repository::read(path)
@@ -86,6 +88,6 @@ fn crates_say_what_they_are_for() {
     }
     assert_none(
         &faults,
-        "The first lines of a lib.rs say what the crate is for, what it never does and how its data flows (at least five).",
+        "The first lines of a lib.rs, or of the main.rs of a command, say what the crate is for, what it never does and how its data flows (at least five).",
     );
 }

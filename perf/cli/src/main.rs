@@ -1,5 +1,9 @@
 //! `corinth-perf`: measures what a gateway costs, and gives it a network to run on.
 //!
+//! For whoever chooses a gateway, and for whoever changes ours. It never measures anything itself: a subcommand reads
+//! its arguments, calls the library that does the work (`corinth-load`, `corinth-wan`, `corinth-campaign`), shows the
+//! progress on a terminal, and writes what came of it once, in the form that was asked for.
+//!
 //! Exit status: 0 measured; 2 wrong usage; 3 it could not be measured, or not to the end; 12 something has become
 //! slower. Each fault is one line on standard error.
 
