@@ -222,7 +222,7 @@ fn spec(args: &Args) -> anyhow::Result<Spec> {
 
 fn changed(from: &Impairment, change: &str) -> Result<Impairment, NoChange> {
     let change: Change = change.parse()?;
-    Ok(change.applied(from, from))
+    change.tried(from, from)
 }
 
 fn timeline(args: &Args) -> anyhow::Result<Vec<Step>> {

@@ -66,6 +66,14 @@ pub enum NoChange {
     /// A word without its value.
     #[error("`{0}` needs a value")]
     NoValue(String),
+    /// A word that is about something that is not there.
+    #[error("`{word}` is about a {needs}, and there is none")]
+    Missing {
+        /// The word.
+        word: &'static str,
+        /// What it is about.
+        needs: &'static str,
+    },
     /// A value that cannot be read.
     #[error("{what}: {why}")]
     Value {
@@ -116,13 +124,51 @@ impl Change {
     /// The changed impairment; `initial` is what `clear` leads back to.
     pub fn applied(&self, current: &Impairment, initial: &Impairment) -> Impairment {
         let mut changed = current.clone();
-        // A queue needs its rate, whichever is named first.
-        let is_rate = |edit: &&Edit| matches!(edit, Edit::Rate(_) | Edit::Clear);
-        let (first, then): (Vec<&Edit>, Vec<&Edit>) = self.edits.iter().partition(is_rate);
+        // A queue needs its rate, whichever is named first; and so on.
+        let is_needed = |edit: &&Edit| matches!(edit, Edit::Rate(_) | Edit::Mtu(_) | Edit::Clear);
+        let (first, then): (Vec<&Edit>, Vec<&Edit>) = self.edits.iter().partition(is_needed);
         for edit in first.into_iter().chain(then) {
             edit.apply(&mut changed, initial);
         }
         changed
+    }
+}
+
+impl Change {
+    /// The changed impairment, unless a word of the change would do nothing.
+    ///
+    /// # Errors
+    /// [`NoChange::Missing`], for a queue without a rate and the like.
+    pub fn tried(
+        &self,
+        current: &Impairment,
+        initial: &Impairment,
+    ) -> Result<Impairment, NoChange> {
+        let changed = self.applied(current, initial);
+        for edit in &self.edits {
+            let (word, needs, is_there) = match edit {
+                Edit::Queue(_) => ("queue", "rate", changed.rate.is_some()),
+                Edit::Discipline(_) => ("aqm", "rate", changed.rate.is_some()),
+                Edit::Oversize(_) => ("oversize", "mtu", changed.mtu.is_some()),
+                Edit::Delay(_)
+                | Edit::Jitter(_)
+                | Edit::JitterOrder(_)
+                | Edit::Loss(_)
+                | Edit::Reorder(..)
+                | Edit::Duplicate(_)
+                | Edit::Corrupt(_)
+                | Edit::Rate(_)
+                | Edit::Mtu(_)
+                | Edit::Udp(_)
+                | Edit::DropSizes(_)
+                | Edit::Path(_)
+                | Edit::Clear => continue,
+            };
+            if !is_there {
+                return Err(NoChange::Missing { word, needs });
+            }
+        }
+        Ok(changed)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Why there is no network, or none any more.
 
-use std::io;
+use std::{io, time::Duration};
 
 use thiserror::Error;
 
-use crate::{Direction, Nonsense};
+use crate::{Direction, NoChange, Nonsense};
 
 /// Why there is no network, or none any more.
 #[derive(Debug, Error)]
@@ -19,6 +19,14 @@ pub enum Fault {
         direction: Direction,
         /// What is wrong.
         nonsense: Nonsense,
+    },
+    /// A step of the timeline would do nothing.
+    #[error("the change at {at:?}: {why}")]
+    Step {
+        /// When.
+        at: Duration,
+        /// Why.
+        why: NoChange,
     },
     /// A name that cannot be one.
     #[error("`{name}` is no name for {what}: {rule}")]
@@ -102,6 +110,7 @@ impl Fault {
     pub const fn is_usage(&self) -> bool {
         match self {
             Self::Nonsense { .. }
+            | Self::Step { .. }
             | Self::Name { .. }
             | Self::SameNamespace(_)
             | Self::Addresses(..)

@@ -116,16 +116,37 @@ impl Spec {
         if !(DEVICE_MTU_MIN_BYTES..=MTU_MAX_BYTES).contains(&self.mtu_bytes) {
             return Err(Fault::DeviceMtu(self.mtu_bytes));
         }
-        self.phases().iter().try_for_each(check_pair)
+        let phases = self.phases();
+        self.check_words(&phases)?;
+        phases.iter().try_for_each(check_pair)
+    }
+
+    /// Whether no step says something about what is not there.
+    fn check_words(&self, phases: &[[Impairment; 2]]) -> Result<(), Fault> {
+        for (step, before) in self.sorted_steps().into_iter().zip(phases) {
+            for direction in Direction::BOTH {
+                let index = direction.index();
+                if step.direction.is_none_or(|only| only == direction) {
+                    step.change
+                        .tried(&before[index], &self.impairments[index])
+                        .map_err(|why| Fault::Step { at: step.at, why })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sorted_steps(&self) -> Vec<&Step> {
+        let mut steps: Vec<&Step> = self.timeline.iter().collect();
+        steps.sort_by_key(|step| step.at);
+        steps
     }
 
     /// What both directions do at the start and after each step.
     pub(crate) fn phases(&self) -> Vec<[Impairment; 2]> {
-        let mut steps: Vec<&Step> = self.timeline.iter().collect();
-        steps.sort_by_key(|step| step.at);
         let mut now = self.impairments.clone();
         let mut phases = vec![now.clone()];
-        for step in steps {
+        for step in self.sorted_steps() {
             for direction in Direction::BOTH {
                 let index = direction.index();
                 if step.direction.is_none_or(|only| only == direction) {
@@ -235,6 +256,13 @@ mod tests {
             spec.timeline = vec![Step::parse("3s", "back rate 1mbit queue 1bdp", 1).unwrap()];
         });
         assert!(said.starts_with("back: a queue in bdp"), "{said}");
+        let said = fault(|spec| {
+            spec.timeline = vec![Step::parse("3s", "queue 64k", 1).unwrap()];
+        });
+        assert_eq!(
+            said,
+            "the change at 3s: `queue` is about a rate, and there is none"
+        );
     }
 
     #[test]

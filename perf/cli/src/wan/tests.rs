@@ -76,6 +76,10 @@ fn wrong_values_are_one_clear_line() {
             "delay: `30` is no time; write 30ms, 500us or 2s",
         ),
         (
+            &["--back", "queue 64k"],
+            "--forward or --back: `queue` is about a rate, and there is none",
+        ),
+        (
             &["--forward", "delya 3ms"],
             "--forward or --back: `delya` is no impairment",
         ),

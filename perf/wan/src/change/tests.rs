@@ -129,3 +129,17 @@ fn values_that_make_no_sense_are_named() {
         assert_eq!(fault(words).to_string(), expected);
     }
 }
+
+#[test]
+fn words_that_would_do_nothing_are_refused() {
+    let none = Impairment::default();
+    let tried = |words: &str| words.parse::<Change>().unwrap().tried(&none, &none);
+    assert_eq!(
+        tried("queue 64k").unwrap_err().to_string(),
+        "`queue` is about a rate, and there is none"
+    );
+    assert!(tried("aqm codel").is_err());
+    assert!(tried("oversize vanishes").is_err());
+    assert!(tried("rate off queue 1bdp").is_err());
+    assert!(tried("oversize vanishes mtu 1280 queue 1bdp rate 1mbit").is_ok());
+}
