@@ -121,13 +121,17 @@ impl<'a> Turns<'a> {
         if self.wants(Measure::Memory) {
             self.memory(recipes)?;
         }
+        let measures = Measure::OF_A_ROUND.into_iter();
+        let measures: Vec<_> = measures.filter(|measure| self.wants(*measure)).collect();
+        if measures.is_empty() {
+            self.note_machine();
+            return Ok(());
+        }
         let mut running = self.start(recipes)?;
         self.note_machine();
         (self.say)("warm-up, not counted");
         let mut schedules = Schedules::default();
         self.warm_up(&mut running, &mut schedules)?;
-        let measures = Measure::OF_A_ROUND.into_iter();
-        let measures: Vec<_> = measures.filter(|measure| self.wants(*measure)).collect();
         for round in 1..=self.settings.rounds {
             (self.say)(&format!("round {round} of {}", self.settings.rounds));
             self.round(

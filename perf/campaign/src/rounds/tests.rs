@@ -18,7 +18,10 @@ use super::*;
 #[test]
 fn all_keep_half_of_the_lowest_knee_or_half_of_their_own() {
     let schedules = Schedules {
-        knees: vec![(SystemKey::Direct, 100_000.0), (SystemKey::Corinth, 20_000.0)],
+        knees: vec![
+            (SystemKey::Direct, 100_000.0),
+            (SystemKey::Corinth, 20_000.0),
+        ],
     };
     let rate = |measure, key| schedules.per_second(measure, key);
     for key in [SystemKey::Direct, SystemKey::Corinth] {
