@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Routes(RoutesArgs),
     /// List the links of a running gateway.
     Links(LinksArgs),
+    /// Measure what the way through the tunnel costs, next to the direct way to the same service.
+    Bench(BenchArgs),
     /// Say what a code means and what to do; without a code, list all of them.
     Explain(ExplainArgs),
     /// Print the version.
@@ -162,6 +164,32 @@ pub(crate) struct LinksArgs {
     /// Wait until every peer is linked, five minutes unless --timeout says otherwise.
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// The service through the tunnel: the import port of `corinth-perf server`, or the URL of an HTTP service.
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) through: String,
+    /// The same service without Corinth; leave it out where there is no direct way.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) direct: Option<String>,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) rounds: u8,
+    /// How long each load takes.
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// What the server demands.
+    #[arg(
+        long,
+        env = "CORINTH_PERF_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 #[derive(Args)]

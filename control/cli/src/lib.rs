@@ -15,6 +15,7 @@
 
 mod admin;
 mod args;
+mod bench;
 mod completion;
 mod config;
 mod demo;
@@ -71,6 +72,7 @@ fn run_command(terminal: &Terminal, command: Command) -> Result<Exit, Trouble> {
         Command::Config(args) => config::config(terminal, &args),
         Command::Routes(args) => routes::routes(terminal, &args),
         Command::Links(args) => links::links(terminal, &args),
+        Command::Bench(args) => bench::bench(terminal, &args),
         Command::Explain(args) => explain::explain(terminal, &args),
         Command::Version(args) => version::version(terminal, &args),
         Command::Completion(args) => completion::completion(terminal, &args),

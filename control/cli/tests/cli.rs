@@ -4,6 +4,7 @@
 
 mod cli {
     mod basics;
+    mod bench;
     mod codes;
     mod config;
     mod demo;

@@ -16,6 +16,7 @@ fn help_is_a_result() {
         "config",
         "routes",
         "links",
+        "bench",
         "explain",
         "version",
         "completion",
