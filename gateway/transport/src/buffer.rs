@@ -54,8 +54,8 @@ impl Size {
     /// How many free buffers of this size a worker keeps.
     const fn kept(self) -> usize {
         match self {
-            Self::Small => 64,
-            Self::Medium => 32,
+            Self::Small => 32,
+            Self::Medium => 16,
             Self::Large => 4,
         }
     }
