@@ -16,4 +16,11 @@ suite_bench() {
         cat "$out/compare.log"
         cargo_tests 900 throttled -p corinth-perf --test compare -- --ignored
     fi
+    # Whether our loads say what others say of the same path.
+    if ! need iperf3:iperf3 sockperf:sockperf; then
+        skip agreement "$lacking"
+    else
+        cargo_tests 900 agreement -p corinth-load --test agreement -- --ignored --nocapture --test-threads 1
+        grep -E 'iperf3|sockperf' "$out/agreement.log"
+    fi
 }

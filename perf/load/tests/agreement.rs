@@ -247,7 +247,7 @@ fn bulk(path: Path, flags: &[&str]) -> f64 {
 }
 
 #[test]
-#[ignore = "needs a quiet machine"]
+#[ignore = "runs in the suite bench: it needs a quiet machine"]
 fn streams_over_a_link_carry_what_they_carry_with_iperf3() {
     let _link = Link::lay();
     for flags in [&[][..], &["-R"], &["-P", "4"]] {
@@ -258,7 +258,7 @@ fn streams_over_a_link_carry_what_they_carry_with_iperf3() {
 }
 
 #[test]
-#[ignore = "needs a quiet machine"]
+#[ignore = "runs in the suite bench: it needs a quiet machine"]
 fn streams_over_loopback_are_no_slower_than_with_iperf3() {
     for flags in [&[][..], &["-R"]] {
         println!("over loopback, {flags:?}");
@@ -268,7 +268,7 @@ fn streams_over_loopback_are_no_slower_than_with_iperf3() {
 }
 
 #[test]
-#[ignore = "needs a quiet machine"]
+#[ignore = "runs in the suite bench: it needs a quiet machine"]
 fn half_of_all_answers_come_as_soon_as_with_sockperf() {
     let program = corinth_perf();
     let (our_port, their_port) = (free_port(), free_port());
