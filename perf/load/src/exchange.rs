@@ -8,6 +8,9 @@ use crate::{
 /// The number of a request, in front of it and of its response.
 const NUMBER_BYTES: usize = 8;
 
+/// Once there is so much to send, it is sent before more is answered: a small request may ask for a long response.
+const PART_BYTES: usize = 64 << 10;
+
 /// The stream of a pattern from which requests are taken.
 const REQUESTS: u64 = 1 << 40;
 
@@ -99,22 +102,27 @@ impl Answers {
         self.requests.bytes
     }
 
-    /// Takes the whole requests from the front of `bytes` and adds a response for each to `out`. A corrupt one is
-    /// answered too; `note` is told of each.
+    /// Takes whole requests from the front of `bytes` and adds a response for each to `out`, until there is no more
+    /// or there is enough to send; nothing in `out` means that no whole request is left. A corrupt one is answered
+    /// too; `note` is told of each.
     pub fn answer(
         &mut self,
         bytes: &mut Vec<u8>,
         out: &mut Vec<u8>,
         mut note: impl FnMut(Result<u64, Corrupt>),
     ) {
-        let whole = bytes.len() / self.requests.bytes * self.requests.bytes;
-        for request in bytes[..whole].chunks_exact(self.requests.bytes) {
+        let mut taken = 0;
+        for request in bytes.chunks_exact(self.requests.bytes) {
+            if out.len() >= PART_BYTES {
+                break;
+            }
+            taken += request.len();
             let number = self.requests.read(request);
             note(number);
             self.responses
                 .write(number.unwrap_or_else(|corrupt| corrupt.number), out);
         }
-        bytes.drain(..whole);
+        bytes.drain(..taken);
     }
 }
 
@@ -186,6 +194,31 @@ mod tests {
             .map(|part| questions.read(part))
             .collect();
         assert_eq!(numbers, seen);
+    }
+
+    #[test]
+    fn small_requests_for_long_responses_are_answered_in_parts() {
+        let spec = TestSpec {
+            message_bytes: 8,
+            response_bytes: 1 << 20,
+            ..TestSpec::new(Workload::Rr, "host")
+        };
+        let mut bytes = Vec::new();
+        for number in 0..100 {
+            Questions::new(&spec).ask(number, &mut bytes);
+        }
+        let mut answers = Answers::new(&spec);
+        let mut seen = Vec::new();
+        loop {
+            let mut out = Vec::new();
+            answers.answer(&mut bytes, &mut out, |number| seen.push(number));
+            if out.is_empty() {
+                break;
+            }
+            assert_eq!(out.len(), 1 << 20, "no more than one at once");
+        }
+        assert_eq!(seen, (0..100).map(Ok).collect::<Vec<_>>());
+        assert!(bytes.is_empty());
     }
 
     #[test]

@@ -55,6 +55,8 @@ async fn exchange(
                 // Whoever closes first has to remember the connection for a while; a client runs out of ports.
                 return stream.shutdown().await;
             }
+            // There may be more that has come already.
+            continue;
         }
         if stream.read_buf(&mut bytes).await? == 0 {
             return Ok(());

@@ -179,6 +179,8 @@ impl Serving {
                 stream.write_all(&out)?;
                 self.counter.sent(out.len());
                 out.clear();
+                // There may be more that has come already.
+                continue;
             }
             let got = stream.read(&mut buffer)?;
             if got == 0 {
