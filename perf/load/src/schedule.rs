@@ -48,6 +48,11 @@ impl Schedule {
         }
         count
     }
+
+    /// How many are due from `from` on and before `to`.
+    pub fn due_between(&self, from: Instant, to: Instant) -> u64 {
+        self.due_before(to).saturating_sub(self.due_before(from))
+    }
 }
 
 /// Asks the kernel to wake this thread on time.
@@ -109,6 +114,16 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_is_due_between_two_moments_counts_the_first_and_not_the_last() {
+        let start = Instant::now();
+        let schedule = Schedule::new(start, 1_000.0);
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        assert_eq!(schedule.due_between(start, at(300)), 300);
+        assert_eq!(schedule.due_between(at(100), at(300)), 200);
+        assert_eq!(schedule.due_between(at(300), at(100)), 0);
     }
 
     #[test]

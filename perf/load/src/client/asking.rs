@@ -160,7 +160,7 @@ pub(super) fn write_requests(
     result: &mut TestResult,
 ) {
     let count = window.sum(crate::count::Part::Asks);
-    let due = per_second.map(|rate| (rate * window.seconds).round() as u64);
+    let due = per_second.map(|rate| window.due(rate));
     // On a schedule a request that was never answered has failed, whether it could be sent or not.
     let failed = count
         .failed

@@ -5,12 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Context, Control, Heard, Load, Progress, ServerSide, TestResult, Workload};
+use super::{
+    Context, Control, Heard, Load, Progress, ServerSide, TestResult, Workload, crew::Span,
+};
 use crate::{
     cost::{Carried, Meter},
     count::{Count, Part, Sample, Timeline},
     error::Error,
     result::{Cost, Interval},
+    schedule::Schedule,
     wire::{Report, Tell},
 };
 
@@ -21,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) struct Window {
     /// Its length by the client's clock.
     pub(super) seconds: f64,
+    /// When requests were due that count. It ends with the test, even if the counters were looked at later.
+    span: Span,
     /// What each connection did in it.
     samples: Vec<Sample>,
     /// What each had done before.
@@ -30,7 +35,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn between(before: &Looked, after: &Looked) -> Self {
+    fn between(before: &Looked, after: &Looked, span: Span) -> Self {
         let mut samples = Vec::with_capacity(after.samples.len());
         let mut retransmits = None;
         for sample in &after.samples {
@@ -55,7 +60,16 @@ impl Window {
             samples,
             before: before.samples.clone(),
             retransmits,
+            span: Span {
+                to: span.to.min(after.at),
+                ..span
+            },
         }
+    }
+
+    /// How many requests were due in it on a schedule of this rate.
+    pub(super) fn due(&self, per_second: f64) -> u64 {
+        Schedule::new(self.span.started, per_second).due_between(self.span.from, self.span.to)
     }
 
     /// What a connection has done since the window began, up to a count that was taken after its end.
@@ -138,7 +152,7 @@ pub(super) fn run(
         .counting
         .take()
         .unwrap_or_else(|| course.start_counting(loads));
-    let window = Window::between(&before, &end);
+    let window = Window::between(&before, &end, Span::new(context.spec, started));
     let cost = meter.finish(window.carried(), end.at);
     loads.iter_mut().for_each(|load| load.settle());
     // Those who send see that it is over before their connections break.
@@ -416,5 +430,37 @@ impl Measured {
             environment: report.environment,
             cost: if is_here { None } else { report.cost },
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::TestSpec;
+
+    fn window(spec: &TestSpec, started: Instant, end: Instant) -> Window {
+        let looked = |at| Looked {
+            at,
+            samples: Vec::new(),
+        };
+        let span = Span::new(spec, started);
+        Window::between(&looked(span.from), &looked(end), span)
+    }
+
+    #[test]
+    fn whoever_looks_late_does_not_invent_requests_that_were_due() {
+        let mut spec = TestSpec::new(Workload::Probe, "host");
+        (spec.omit_ms, spec.duration_ms) = (100, 300);
+        let started = Instant::now();
+        let late = started + Duration::from_millis(407);
+        assert_eq!(window(&spec, started, late).due(1_000.0), 300);
+    }
+
+    #[test]
+    fn a_test_that_was_cut_short_counts_what_was_due_until_then() {
+        let spec = TestSpec::new(Workload::Probe, "host");
+        let started = Instant::now();
+        let early = started + Duration::from_millis(40);
+        assert_eq!(window(&spec, started, early).due(1_000.0), 40);
     }
 }

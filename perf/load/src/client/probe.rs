@@ -309,7 +309,7 @@ impl Load for Probe {
             window,
             result,
         );
-        let due = (self.line.per_second * window.seconds).round() as u64;
+        let due = window.due(self.line.per_second);
         let Some(answered) = self.line.meter.lock().take() else {
             return;
         };

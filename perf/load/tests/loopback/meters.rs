@@ -102,12 +102,12 @@ fn wait_ms(milliseconds: u64) {
 fn a_quiet_path_has_no_lost_requests() {
     let fixture = server();
     let result = run_whole(&TestSpec {
-        rate_per_second: Some(200.0),
+        rate_per_second: Some(2_000.0),
         ..fixture.spec(Workload::Probe)
     });
     let gap = result.gap.unwrap();
     assert_eq!((gap.lost, gap.duplicated, gap.reconnects), (0, Some(0), 0));
-    assert_eq!((gap.sent, gap.answered), (60, 60));
+    assert_eq!((gap.sent, gap.answered), (600, 600));
 }
 
 #[test]
