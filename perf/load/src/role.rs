@@ -61,6 +61,11 @@ pub fn streams(spec: &TestSpec) -> std::ops::Range<u32> {
     first..first.saturating_add(streams_each_way(spec).saturating_mul(ways))
 }
 
+/// How many connections of TCP it has at once, apart from the control connection.
+pub fn connections(spec: &TestSpec) -> u32 {
+    streams(spec).end.max(spec.connections)
+}
+
 /// How many of its connections ask; those come first.
 pub const fn asking(spec: &TestSpec) -> u32 {
     match spec.workload {

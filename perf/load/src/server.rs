@@ -67,6 +67,10 @@ const THREADS_MAX: u32 = 4_096;
 /// What all connections of a test may hold in memory.
 const MEMORY_MAX_BYTES: u64 = 2 << 30;
 
+/// Connections beyond those that were announced: where each request has its own, the next may come before the one
+/// before is forgotten.
+const OVERLAP_MAX: u32 = 64;
+
 /// How long a server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lifetime {
@@ -323,8 +327,7 @@ impl Limits {
         if let Some(refusal) = memory_refusal(spec) {
             return Some(refusal);
         }
-        let streams = crate::role::streams(spec);
-        let connections = streams.end.max(spec.connections);
+        let connections = crate::role::connections(spec);
         if connections > self.connections.min(CONNECTIONS_MAX) {
             return Some(format!(
                 "a test may have {} connections, this one wants {connections}",
@@ -332,6 +335,12 @@ impl Limits {
             ));
         }
         None
+    }
+
+    /// How many connections a test that is not refused may have at once.
+    fn connections_of(&self, spec: &TestSpec) -> u32 {
+        let announced = crate::role::connections(spec).saturating_add(OVERLAP_MAX);
+        announced.min(self.connections)
     }
 }
 
@@ -341,7 +350,7 @@ fn memory_refusal(spec: &TestSpec) -> Option<String> {
         Workload::Stream | Workload::Rr | Workload::Udp | Workload::Mix | Workload::Probe => true,
         Workload::Crr | Workload::Idle | Workload::Http => false,
     };
-    let connections = crate::role::streams(spec).end.max(spec.connections);
+    let connections = crate::role::connections(spec);
     if has_threads && connections > THREADS_MAX {
         return Some(format!(
             "a test of {} may have {THREADS_MAX} connections",
@@ -398,6 +407,19 @@ mod tests {
         assert!(allows(&nets, "::ffff:192.0.2.7".parse().unwrap()));
         assert!(!allows(&nets, "192.0.3.7".parse().unwrap()));
         assert!(allows(&[], "192.0.3.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_test_gets_the_connections_it_announced_and_a_few() {
+        let limits = Limits {
+            connections: 100,
+            ..Limits::default()
+        };
+        let mut spec = TestSpec::new(Workload::Crr, "host");
+        for (announced, allowed) in [(1, 1 + OVERLAP_MAX), (90, 100)] {
+            spec.connections = announced;
+            assert_eq!(limits.connections_of(&spec), allowed);
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(super) fn run(
     }
     let id = TestId(id);
     let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
-    let connections_max = host.settings.limits.connections;
+    let connections_max = host.settings.limits.connections_of(&spec);
     let shared = Arc::new(Shared::new(spec, connections_max));
     let entry = Entry {
         events: sender.clone(),
@@ -364,10 +364,8 @@ impl Session<'_> {
             Some(before) if before.is_answering() => before.halt(),
             // Dropping it closes it, which is what its client sees.
             Some(_) => return,
+            None if !self.shared.has_room(self.work.len()) => return,
             None => {}
-        }
-        if !self.shared.has_room(self.work.len()) {
-            return;
         }
         match Work::start(self.shared, arrival, &self.sender) {
             Ok(Some(work)) => {

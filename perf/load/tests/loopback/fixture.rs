@@ -161,6 +161,17 @@ impl Talker {
         bytes
     }
 
+    /// Whether an answer of this length comes; if not, the server has closed it.
+    pub(crate) fn is_answered(&mut self, length: usize) -> bool {
+        match self.stream.read_exact(&mut vec![0; length]) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("the server neither answers nor closes: {error}")
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Reads until the server closes.
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use corinth_load::{
     Error,
     client::{self, Setup, Unwatched},
+    exchange::Questions,
     spec::{Direction, TestSpec, Workload},
     wire::{Ask, Kind, Preamble, Tell, TestId},
 };
@@ -181,6 +182,26 @@ fn a_connection_the_test_does_not_have_is_closed() {
     let (control, test) = Talker::open(fixture.address(), fixture.spec(Workload::Stream));
     let stray = Talker::open_data(&control, test, 7).read_to_end();
     assert!(stray.is_empty());
+}
+
+#[test]
+fn a_client_holds_no_more_connections_than_it_announced_and_a_few() {
+    let fixture = server();
+    let spec = fixture.spec(Workload::Idle);
+    let (control, test) = Talker::open(fixture.address(), spec.clone());
+    let mut questions = Questions::new(&spec);
+    let mut request = Vec::new();
+    questions.ask(0, &mut request);
+    let mut held = Vec::new();
+    while held.len() < 200 {
+        let mut data = control.open_data(test, 0);
+        data.write(&request);
+        if !data.is_answered(questions.response_bytes()) {
+            break;
+        }
+        held.push(data);
+    }
+    assert_eq!(held.len(), 1 + 64);
 }
 
 #[test]
