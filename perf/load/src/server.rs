@@ -19,7 +19,7 @@ use std::{
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     error::Error,
@@ -156,6 +156,8 @@ struct Host {
     tests: Mutex<HashMap<TestId, Entry>>,
     running: AtomicUsize,
     conversations: AtomicUsize,
+    /// Places for connections on which HTTP is spoken.
+    callers: Semaphore,
     sessions: Mutex<Vec<JoinHandle<()>>>,
     datagrams: Arc<UdpSocket>,
     is_stopping: AtomicBool,
@@ -186,11 +188,13 @@ impl Server {
         let address = listener.local_addr().map_err(cannot)?;
         raise_descriptor_limit();
         let (stop, _) = watch::channel(false);
+        let callers = usize::try_from(settings.limits.connections).unwrap_or(usize::MAX);
         let host = Arc::new(Host {
             settings,
             tests: Mutex::default(),
             running: AtomicUsize::new(0),
             conversations: AtomicUsize::new(0),
+            callers: Semaphore::new(callers),
             sessions: Mutex::default(),
             datagrams: Arc::new(flows::bind(address).map_err(cannot)?),
             is_stopping: AtomicBool::new(false),

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Host, shared::Shared};
+use super::{Host, session::LATE_MAX, shared::Shared};
 use crate::{exchange::Answers, spec::Workload};
 
 /// A head of an HTTP request is not longer.
@@ -20,7 +20,7 @@ const FIELDS_MAX: usize = 64;
 /// The longest body asked for by `/bytes/N`.
 const BODY_MAX_BYTES: u64 = 1 << 30;
 
-/// A request has this long to come.
+/// A request has this long to come, and a client this long to take a part of the response.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const PART_BYTES: usize = 64 << 10;
@@ -46,10 +46,12 @@ async fn exchange(
     mut bytes: Vec<u8>,
 ) -> io::Result<()> {
     let mut out = Vec::new();
+    shared.note_bytes(bytes.len());
     loop {
         answers.answer(&mut bytes, &mut out, |number| shared.note_request(number));
         if !out.is_empty() {
             stream.write_all(&out).await?;
+            shared.note_bytes(out.len());
             out.clear();
             if shared.spec.workload == Workload::Crr {
                 // Whoever closes first has to remember the connection for a while; a client runs out of ports.
@@ -58,23 +60,33 @@ async fn exchange(
             // There may be more that has come already.
             continue;
         }
-        if stream.read_buf(&mut bytes).await? == 0 {
+        let got = stream.read_buf(&mut bytes).await?;
+        if got == 0 {
             return Ok(());
         }
+        shared.note_bytes(got);
     }
 }
 
-/// Answers HTTP/1.1 requests: `/bytes/N` with that many, anything else with two bytes.
+/// Answers HTTP/1.1 requests: `/bytes/N` with that many, anything else with two bytes. Nobody announces a test here,
+/// so each connection may take what a test may take, and all together have the connections of one.
 pub(super) async fn http(host: &Host, mut stream: TcpStream, bytes: Vec<u8>) {
+    let Ok(_place) = host.callers.try_acquire() else {
+        // It is sent away in any case.
+        let _ = refuse(&mut stream, "503 Service Unavailable").await;
+        return;
+    };
     let mut stopped = host.stop.subscribe();
+    let longest = host.settings.limits.duration.saturating_add(LATE_MAX);
     tokio::select! {
         // The client sees it end, which is all there is to say.
-        _ = serve(host, &mut stream, bytes) => {}
+        _ = timeout(longest, serve(host, &mut stream, bytes)) => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
 }
 
 async fn serve(host: &Host, stream: &mut TcpStream, mut bytes: Vec<u8>) -> io::Result<()> {
+    let mut left_bytes = host.settings.limits.bytes;
     loop {
         let request = match Request::parse(&bytes) {
             Ok(Some(request)) => request,
@@ -93,6 +105,10 @@ async fn serve(host: &Host, stream: &mut TcpStream, mut bytes: Vec<u8>) -> io::R
         let Some(body_bytes) = body_length(&request.path) else {
             return refuse(stream, "404 Not Found").await;
         };
+        match left_bytes.checked_sub(request.body_bytes.saturating_add(body_bytes)) {
+            Some(left) => left_bytes = left,
+            None => return refuse(stream, "429 Too Many Requests").await,
+        }
         bytes.drain(..request.head_bytes);
         skip_body(stream, &mut bytes, request.body_bytes).await?;
         respond(stream, body_bytes, &request).await?;
@@ -190,13 +206,13 @@ async fn respond(stream: &mut TcpStream, body_bytes: u64, request: &Request) -> 
     let mut left = if request.is_head { 0 } else { body_bytes };
     let with_head = left.min(PART_BYTES as u64);
     first.resize(first.len() + with_head as usize, b'.');
-    stream.write_all(&first).await?;
+    write_soon(stream, &first).await?;
     left -= with_head;
     if left > 0 {
         let part = [b'.'; PART_BYTES];
         while left > 0 {
             let length = left.min(PART_BYTES as u64);
-            stream.write_all(&part[..length as usize]).await?;
+            write_soon(stream, &part[..length as usize]).await?;
             left -= length;
         }
     }
@@ -205,8 +221,14 @@ async fn respond(stream: &mut TcpStream, body_bytes: u64, request: &Request) -> 
 
 async fn refuse(stream: &mut TcpStream, status: &str) -> io::Result<()> {
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await?;
+    write_soon(stream, head.as_bytes()).await?;
     stream.shutdown().await
+}
+
+/// Writes at most a part of a response, to a client that takes it.
+async fn write_soon(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let written = timeout(PATIENCE, stream.write_all(bytes));
+    written.await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(120);
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// A test may end this much later than announced.
-const LATE_MAX: Duration = Duration::from_secs(30);
+pub(super) const LATE_MAX: Duration = Duration::from_secs(30);
 
 /// After the client has stopped, what is on its way has this long to arrive, if the test is one of bytes.
 const TAIL_PATIENCE: Duration = Duration::from_secs(10);
@@ -404,7 +404,8 @@ impl Session<'_> {
         let bytes: u64 = count
             .map(|count| count.sent_bytes.saturating_add(count.received_bytes))
             .sum::<u64>()
-            .saturating_add(self.shared.flows.bytes());
+            .saturating_add(self.shared.flows.bytes())
+            .saturating_add(self.shared.bytes());
         (bytes > limits.bytes).then(|| format!("it carried more than {} bytes", limits.bytes))
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     connections_max: u32,
     connections: AtomicU32,
     answered: AtomicU64,
+    /// In both directions, on the connections that have no thread.
+    bytes: AtomicU64,
     corrupt: AtomicU32,
     seen: Mutex<Seen>,
     pub(super) flows: Flows,
@@ -68,6 +70,7 @@ impl Shared {
             connections_max,
             connections: AtomicU32::new(0),
             answered: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             corrupt: AtomicU32::new(0),
             seen: Mutex::default(),
             flows: Flows::default(),
@@ -93,6 +96,16 @@ impl Shared {
             (count < self.connections_max).then_some(count + 1)
         });
         taken.ok().map(|_| ConnectionPlace(self))
+    }
+
+    /// Payload was carried on a connection that has no thread.
+    pub(super) fn note_bytes(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Payload on the connections that have no thread.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
     }
 
     /// A request came.

@@ -113,6 +113,43 @@ fn a_test_that_carries_more_than_it_may_is_ended() {
 }
 
 #[test]
+fn requests_that_carry_more_than_a_test_may_are_ended_too() {
+    let fixture = server_with(|settings| settings.limits.bytes = 100_000);
+    for workload in [Workload::Crr, Workload::Idle] {
+        let spec = TestSpec {
+            duration_ms: 20_000,
+            connections: 10,
+            message_bytes: 10_000,
+            response_bytes: 10_000,
+            ..fixture.spec(workload)
+        };
+        let result = run(&spec).unwrap();
+        assert!(result.partial, "{workload}");
+        let fault = result.fault.unwrap();
+        assert!(fault.contains("more than 100000 bytes"), "{fault}");
+    }
+}
+
+#[test]
+fn http_has_the_bounds_of_a_test() {
+    let fixture = server_with(|settings| {
+        settings.limits.bytes = 1_000_000;
+        settings.limits.connections = 1;
+    });
+    let ask = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+        Talker::connect(fixture.address(), request.as_bytes())
+    };
+    let mut first = ask("/bytes/600000");
+    assert!(first.is_answered(600_000));
+    let second = ask("/").read_to_end();
+    assert!(second.starts_with(b"HTTP/1.1 503 "));
+    first.write(b"GET /bytes/600000 HTTP/1.1\r\n\r\n");
+    let rest = String::from_utf8(first.read_to_end()).unwrap();
+    assert!(rest.contains("HTTP/1.1 429 ") && rest.len() < 1_000);
+}
+
+#[test]
 fn a_second_test_at_the_same_time_is_refused_and_a_later_one_is_not() {
     let fixture = server();
     let (mut control, _) = Talker::open(fixture.address(), fixture.spec(Workload::Rr));
