@@ -4,7 +4,7 @@ use std::{
     io::{self, Read},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -16,8 +16,11 @@ use crate::{
     wire::{self, ASK_MAX_BYTES, Ask, Tell},
 };
 
-/// A client has this long to say which test it wants.
+/// A client has this long to say which test it wants, from the first byte to the last.
 const OPENING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a client still says after its refusal, or after the end of its test, is read for so long.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Talks with a client that wants a test, and runs it. `rest` came with the preamble.
 pub(super) fn converse(host: &Arc<Host>, mut control: TcpStream, rest: &[u8], client: SocketAddr) {
@@ -49,11 +52,11 @@ enum Refusal {
 
 fn admit(host: &Arc<Host>, control: &TcpStream, rest: &[u8]) -> Result<(TestSpec, Place), Refusal> {
     control
-        .set_read_timeout(Some(OPENING_PATIENCE))
-        .and_then(|()| control.set_write_timeout(Some(SILENCE_MAX)))
+        .set_write_timeout(Some(SILENCE_MAX))
         .map_err(Refusal::Silent)?;
+    let opening = Until::within(OPENING_PATIENCE, control);
     let ask: Ask =
-        wire::read_message(&mut rest.chain(control), ASK_MAX_BYTES).map_err(|error| {
+        wire::read_message(&mut rest.chain(opening), ASK_MAX_BYTES).map_err(|error| {
             if error.kind() == io::ErrorKind::InvalidData {
                 return Refusal::Told(format!("it sent {error}"));
             }
@@ -81,6 +84,56 @@ fn admit(host: &Arc<Host>, control: &TcpStream, rest: &[u8]) -> Result<(TestSpec
 /// Lets a refusal arrive: closing with unread bytes would reset the connection.
 pub(super) fn drain(control: &TcpStream) {
     let _ = control.shutdown(Shutdown::Write);
-    let _ = control.set_read_timeout(Some(Duration::from_secs(1)));
-    let _ = io::copy(&mut control.take(ASK_MAX_BYTES as u64), &mut io::sink());
+    let rest = Until::within(DRAIN_PATIENCE, control);
+    let _ = io::copy(&mut rest.take(ASK_MAX_BYTES as u64), &mut io::sink());
+}
+
+/// Reads until a moment, however little comes at a time.
+struct Until<'a> {
+    from: &'a TcpStream,
+    end: Instant,
+}
+
+impl<'a> Until<'a> {
+    fn within(patience: Duration, from: &'a TcpStream) -> Self {
+        Self {
+            from,
+            end: Instant::now() + patience,
+        }
+    }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.from.set_read_timeout(Some(left))?;
+        self.from.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, net::TcpListener, thread};
+
+    use super::*;
+
+    #[test]
+    fn whoever_never_stops_talking_is_not_listened_to_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (control, _) = listener.accept().unwrap();
+        let talking = thread::spawn(move || while client.write_all(b"x").is_ok() {});
+        let mut reader = Until::within(Duration::from_millis(20), &control);
+        let ended = io::copy(&mut reader, &mut io::sink()).unwrap_err();
+        assert!(matches!(
+            ended.kind(),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+        ));
+        control.shutdown(Shutdown::Both).unwrap();
+        drop(control);
+        talking.join().unwrap();
+    }
 }
