@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{self, Read},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     sync::{
         Arc,
         atomic::Ordering::SeqCst,
@@ -75,6 +75,8 @@ pub(super) fn run(
         sender,
         events,
         control: None,
+        controls: 0,
+        readers: Vec::new(),
         work: HashMap::new(),
         senders: Vec::new(),
         last_heard: Instant::now(),
@@ -86,7 +88,14 @@ pub(super) fn run(
     session.halt();
     host.tests.lock().remove(&id);
     // The client takes the end of the control connection for leave to ask for its next test.
-    let control = session.control.take();
+    let Session {
+        control,
+        readers,
+        events,
+        ..
+    } = session;
+    // Nobody waits to be heard any more.
+    drop(events);
     if host.settings.lifetime == Lifetime::Unlimited {
         drop(place);
         control.as_ref().inspect(|control| drain(control));
@@ -94,7 +103,19 @@ pub(super) fn run(
         control.as_ref().inspect(|control| drain(control));
         drop(place);
     }
+    // A client that has vanished would never end it.
+    control.as_ref().inspect(|control| hang_up(control));
+    for reader in readers {
+        // One that panicked has printed why.
+        let _ = reader.join();
+    }
     fault
+}
+
+/// Ends it for whoever reads from it, here too.
+fn hang_up(control: &TcpStream) {
+    // Refused only where the client has closed it already.
+    let _ = control.shutdown(Shutdown::Both);
 }
 
 struct Session<'a> {
@@ -103,6 +124,9 @@ struct Session<'a> {
     sender: mpsc::SyncSender<Event>,
     events: mpsc::Receiver<Event>,
     control: Option<TcpStream>,
+    /// How many the client has had, the one above included.
+    controls: u32,
+    readers: Vec<JoinHandle<()>>,
     work: HashMap<u32, Work>,
     senders: Vec<JoinHandle<()>>,
     last_heard: Instant,
@@ -338,10 +362,12 @@ impl Session<'_> {
             Event::Asked(Ask::Open { .. } | Ask::Start | Ask::Stop) => {
                 return Err("the client says things out of turn".to_owned());
             }
-            Event::Gone(reason) if self.shared.spec.workload != Workload::Probe => {
+            // It has a newer one.
+            Event::Gone { control, .. } if control != self.controls => {}
+            Event::Gone { reason, .. } if self.shared.spec.workload != Workload::Probe => {
                 return Err(format!("the client is gone: {reason}"));
             }
-            Event::Gone(_) => self.control = None,
+            Event::Gone { .. } => self.control = None,
             Event::Resumed(control, rest) => {
                 if self.take_control(&control, rest).is_ok() {
                     self.last_heard = Instant::now();
@@ -414,21 +440,29 @@ impl Session<'_> {
         control.set_write_timeout(Some(SILENCE_MAX))?;
         let mut reader = io::Cursor::new(rest).chain(control.try_clone()?);
         let sender = self.sender.clone();
-        self.control = Some(control.try_clone()?);
-        std::thread::Builder::new()
+        let before = self.control.replace(control.try_clone()?);
+        before.as_ref().inspect(|before| hang_up(before));
+        self.controls += 1;
+        let number = self.controls;
+        let reader = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 loop {
                     let event = match wire::read_message(&mut reader, ASK_MAX_BYTES) {
                         Ok(ask) => Event::Asked(ask),
-                        Err(error) => Event::Gone(error.to_string()),
+                        Err(error) => Event::Gone {
+                            control: number,
+                            reason: error.to_string(),
+                        },
                     };
-                    let is_gone = matches!(event, Event::Gone(_));
+                    let is_gone = matches!(event, Event::Gone { .. });
                     if sender.send(event).is_err() || is_gone {
                         return;
                     }
                 }
             })?;
+        self.readers.retain(|reader| !reader.is_finished());
+        self.readers.push(reader);
         Ok(())
     }
 

@@ -21,8 +21,13 @@ use crate::{
 pub(super) enum Event {
     /// A message on the control connection.
     Asked(Ask),
-    /// The control connection ended.
-    Gone(String),
+    /// A control connection ended.
+    Gone {
+        /// Which of those that the client has had.
+        control: u32,
+        /// How.
+        reason: String,
+    },
     /// The client is back with a new one, and what came with its preamble.
     Resumed(TcpStream, Vec<u8>),
     /// A data connection.

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use corinth_load::{
     Error, TestResult, TestSpec,
     client::{self, Setup, Unwatched},
@@ -170,6 +172,21 @@ impl Talker {
             }
             Err(_) => false,
         }
+    }
+
+    /// Waits until nobody at the server has this connection open: what is sent on it then is answered with a reset.
+    pub(crate) fn wait_for_reset(&mut self) {
+        self.write(b"?");
+        let patience = Timespec {
+            tv_sec: PATIENCE.as_secs().cast_signed(),
+            tv_nsec: 0,
+        };
+        let mut watched = [PollFd::new(&self.stream, PollFlags::empty())];
+        assert_eq!(
+            poll(&mut watched, Some(&patience)),
+            Ok(1),
+            "the server still has the connection"
+        );
     }
 
     /// Reads until the server closes.

@@ -163,6 +163,16 @@ fn a_second_test_at_the_same_time_is_refused_and_a_later_one_is_not() {
 }
 
 #[test]
+fn nothing_is_left_of_a_client_that_has_vanished() {
+    let fixture = server();
+    let (mut control, _) = Talker::open(fixture.address(), fixture.spec(Workload::Rr));
+    // The test is over for the server, and nothing more is ever heard of the client.
+    control.say(&Ask::Stop);
+    assert!(fixture.wait_for_end().unwrap().contains("gave up"));
+    control.wait_for_reset();
+}
+
+#[test]
 fn two_tests_run_at_once_where_two_may() {
     let fixture = server_with(|settings| settings.limits.tests = 2);
     let (_control, _) = Talker::open(fixture.address(), fixture.spec(Workload::Rr));
