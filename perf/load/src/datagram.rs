@@ -105,7 +105,7 @@ impl Tally {
         if number >= self.next {
             self.forget_until(number);
             self.next = number + 1;
-        } else if number + WINDOW < self.next {
+        } else if self.next - number > WINDOW {
             self.reordered += 1;
             self.received += 1;
             return;
@@ -253,6 +253,15 @@ mod tests {
     fn a_number_is_not_mistaken_for_one_a_window_before() {
         let found = tally(&[5, 5 + WINDOW, 6, 6 + WINDOW, 5 + 3 * WINDOW]);
         assert_eq!((found.received, found.duplicated), (5, 0));
+    }
+
+    #[test]
+    fn the_highest_numbers_are_numbers_like_others() {
+        let mut tally = Tally::default();
+        for number in [HELLO - 1, HELLO - 2, HELLO - 1] {
+            tally.note(number, 0, 0);
+        }
+        assert_eq!((tally.received(), tally.duplicated), (2, 1));
     }
 
     #[test]

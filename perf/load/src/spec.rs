@@ -324,10 +324,7 @@ impl TestSpec {
         if self.timeout_ms == 0 {
             return Some("the time-out must be above zero".to_owned());
         }
-        if !(1..100_000_000).contains(&self.message_bytes.max(1))
-            || self.message_bytes > MESSAGE_MAX_BYTES
-            || self.response_bytes > MESSAGE_MAX_BYTES
-        {
+        if self.message_bytes > MESSAGE_MAX_BYTES || self.response_bytes > MESSAGE_MAX_BYTES {
             return Some(format!(
                 "a message must be at most {MESSAGE_MAX_BYTES} bytes"
             ));
@@ -373,6 +370,9 @@ impl TestSpec {
             .is_some_and(|percent| !(percent > 0.0 && percent <= 200.0))
         {
             return Some("a share of the knee must be above 0 and at most 200 percent".to_owned());
+        }
+        if self.bits_per_second == Some(0) {
+            return Some("a limit must be above 0 bits per second".to_owned());
         }
         if self.workload == Workload::Probe && self.rate_per_second.is_none() {
             return Some("a probe needs a beat".to_owned());
@@ -443,5 +443,8 @@ mod tests {
             spec.rate_per_second = Some(rate);
             assert!(spec.fault().is_some(), "{rate}");
         }
+        let mut spec = TestSpec::new(Workload::Stream, "host");
+        spec.bits_per_second = Some(0);
+        assert!(spec.fault().is_some());
     }
 }
