@@ -28,9 +28,9 @@ pub(crate) struct Args {
     /// Port of the server
     #[arg(short, long, default_value_t = PORT_DEFAULT)]
     port: u16,
-    /// What to do: stream, rr, crr, udp, idle, http, mix or probe
-    #[arg(short = 'W', long, default_value = "stream")]
-    workload: Workload,
+    /// What to do: stream, rr, crr, udp, idle, http, mix or probe; stream, or with --every a probe, unless given
+    #[arg(short = 'W', long)]
+    workload: Option<Workload>,
     /// How long to measure
     #[arg(short, long, value_parser = quantity::time, default_value = "10", value_name = "TIME")]
     time: Duration,
@@ -70,9 +70,9 @@ pub(crate) struct Args {
     /// The same, as the time between two requests
     #[arg(long, value_parser = quantity::time, value_name = "TIME", conflicts_with = "rate")]
     every: Option<Duration>,
-    /// Bulk streams beside the requests of a mix
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    elephants: u32,
+    /// Bulk streams beside the requests of a mix; one, unless given
+    #[arg(long, value_name = "N")]
+    elephants: Option<u32>,
     /// How long an answer may take
     #[arg(long, value_parser = quantity::time, value_name = "TIME")]
     timeout: Option<Duration>,
@@ -151,11 +151,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The test that these arguments describe.
 fn specify(args: &Args) -> Result<TestSpec, corinth_load::Error> {
-    let workload = if args.udp {
-        Workload::Udp
-    } else {
-        args.workload
-    };
+    let workload = workload(args).map_err(corinth_load::Error::Spec)?;
     let mut spec = TestSpec::new(workload, target(&args.host, args.port));
     spec.duration_ms = if args.bytes.is_some() {
         0
@@ -186,9 +182,7 @@ fn specify(args: &Args) -> Result<TestSpec, corinth_load::Error> {
         (None, Some(every)) => spec.rate_per_second = Some(1.0 / every.as_secs_f64()),
         (None, None) => {}
     }
-    if workload == Workload::Mix {
-        spec.elephants = args.elephants;
-    }
+    spec.elephants = args.elephants.unwrap_or(spec.elephants);
     spec.timeout_ms = args.timeout.map_or(spec.timeout_ms, milliseconds);
     spec.verify = if args.verify {
         Verify::EveryByte
@@ -213,6 +207,32 @@ fn specify(args: &Args) -> Result<TestSpec, corinth_load::Error> {
         Some(fault) => Err(corinth_load::Error::Spec(fault)),
         None => Ok(spec),
     }
+}
+
+/// The workload that these arguments ask for, or imply.
+fn workload(args: &Args) -> Result<Workload, String> {
+    let workload = match (args.workload, args.udp, args.every) {
+        (Some(other), true, _) if other != Workload::Udp => {
+            return Err(format!(
+                "--udp is the same as --workload udp, which {other} is not"
+            ));
+        }
+        (_, true, _) => Workload::Udp,
+        (Some(workload), false, _) => workload,
+        (None, false, Some(_)) => Workload::Probe,
+        (None, false, None) => Workload::Stream,
+    };
+    let is_answered = !matches!(workload, Workload::Stream | Workload::Udp);
+    let about_answers = [
+        ("--response-length", args.response_length.is_some()),
+        ("--timeout", args.timeout.is_some()),
+    ];
+    for (flag, is_given) in about_answers {
+        if is_given && !is_answered {
+            return Err(format!("{flag} is about answers, and {workload} has none"));
+        }
+    }
+    Ok(workload)
 }
 
 /// Host and port in one, unless both or an URL were given.
@@ -263,6 +283,53 @@ mod tests {
             ("http://host/x", "http://host/x"),
         ] {
             assert_eq!(target(host, 5_301), expected);
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn specified(words: &str) -> Result<TestSpec, String> {
+        let words = ["client", "host"].into_iter().chain(words.split(' '));
+        let line = <Line as clap::Parser>::try_parse_from(words).unwrap();
+        specify(&line.args).map_err(|error| {
+            assert!(error.is_usage());
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn a_beat_without_a_workload_is_a_probe() {
+        let spec = specified("--every 2ms").unwrap();
+        assert_eq!(
+            (spec.workload, spec.rate_per_second),
+            (Workload::Probe, Some(500.0))
+        );
+        let spec = specified("-W rr --every 2ms").unwrap();
+        assert_eq!(spec.workload, Workload::Rr);
+        assert_eq!(specified("-P 2").unwrap().workload, Workload::Stream);
+    }
+
+    #[test]
+    fn what_does_not_apply_to_the_workload_is_refused_in_one_line() {
+        for words in [
+            "--rate 100",
+            "-u --rate 100",
+            "-W idle --every 1ms",
+            "-W rr -R",
+            "-W http --bidir",
+            "-W probe -b 1M",
+            "-W crr -Z",
+            "-W rr --elephants 2",
+            "-W rr --udp",
+            "-W stream --timeout 1",
+            "--response-length 10",
+        ] {
+            let told = specified(words).unwrap_err();
+            assert!(!told.contains('\n'), "{words}: {told}");
         }
     }
 

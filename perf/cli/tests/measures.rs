@@ -187,6 +187,11 @@ fn a_test_that_makes_no_sense_is_wrong_usage() {
         2,
         "only http://",
     );
+    check_refused(
+        &client("127.0.0.1:9", &["-W", "rr", "-R"]),
+        2,
+        "a direction is for stream, udp, mix, not for rr",
+    );
     let unknown = client("127.0.0.1:9", &["-W", "nonsense"]);
     assert_eq!(unknown.status.code(), Some(2));
 }

@@ -402,49 +402,52 @@ impl TestSpec {
                 self.workload
             ));
         }
-        if self.workload == Workload::Crr && self.pace() != Pace::Closed {
-            return Some("crr runs closed loop: its rate is what it measures".to_owned());
-        }
-        None
+        self.foreign_fault()
+    }
+
+    /// What was asked for that has no meaning for this workload.
+    fn foreign_fault(&self) -> Option<String> {
+        use Workload::{Http, Mix, Probe, Rr, Stream, Udp};
+        let asked: [(bool, &str, &[Workload]); 6] = [
+            // How fast crr opens connections is what it measures.
+            (
+                self.pace() != Pace::Closed,
+                "a rate of requests",
+                &[Rr, Http, Mix, Probe],
+            ),
+            (
+                self.direction != Direction::Up,
+                "a direction",
+                &[Stream, Udp, Mix],
+            ),
+            (
+                self.bits_per_second.is_some(),
+                "a limit in bits per second",
+                &[Stream, Udp, Mix],
+            ),
+            (
+                self.copying != Copying::Both,
+                "leaving out a copy",
+                &[Stream, Mix],
+            ),
+            (self.elephants > 0, "a number of bulk streams", &[Mix]),
+            (
+                self.reuse == Reuse::OncePerRequest,
+                "a new connection for each request",
+                &[Http],
+            ),
+        ];
+        let (_, what, has) = asked
+            .into_iter()
+            .find(|(is_asked, _, has)| *is_asked && !has.contains(&self.workload))?;
+        let has: Vec<&str> = has.iter().map(|workload| workload.name()).collect();
+        Some(format!(
+            "{what} is for {}, not for {}",
+            has.join(", "),
+            self.workload
+        ))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_workload_has_a_usual_form_that_is_possible() {
-        for workload in Workload::ALL {
-            assert_eq!(TestSpec::new(workload, "host").fault(), None, "{workload}");
-            assert_eq!(workload.name().parse(), Ok(workload));
-        }
-    }
-
-    #[test]
-    fn what_is_not_copied_cannot_be_verified() {
-        let mut spec = TestSpec::new(Workload::Stream, "host");
-        spec.verify = Verify::EveryByte;
-        spec.copying = Copying::SendOnly;
-        assert!(spec.fault().is_some());
-    }
-
-    #[test]
-    fn a_message_has_room_for_its_number() {
-        let mut spec = TestSpec::new(Workload::Rr, "host");
-        spec.message_bytes = MESSAGE_MIN_BYTES - 1;
-        assert!(spec.fault().is_some());
-    }
-
-    #[test]
-    fn rates_that_are_no_numbers_are_refused() {
-        for rate in [f64::NAN, f64::INFINITY, 0.0, -1.0] {
-            let mut spec = TestSpec::new(Workload::Rr, "host");
-            spec.rate_per_second = Some(rate);
-            assert!(spec.fault().is_some(), "{rate}");
-        }
-        let mut spec = TestSpec::new(Workload::Stream, "host");
-        spec.bits_per_second = Some(0);
-        assert!(spec.fault().is_some());
-    }
-}
+mod tests;
