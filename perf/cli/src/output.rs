@@ -1,7 +1,6 @@
 //! Everything that is said: results on standard output or in a file, remarks and faults on standard error.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, IsTerminal, Write},
     path::Path,
 };
@@ -12,8 +11,11 @@ use corinth_load::{
     result::{Interval, SCHEMA, TestResult},
 };
 
+mod place;
 mod rows;
 mod table;
+
+use place::Place;
 
 /// The form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,6 +36,7 @@ pub(crate) enum Format {
 pub(crate) struct Output {
     format: Format,
     to: BufWriter<Box<dyn Write>>,
+    place: Place,
     /// The first thing that could not be written; nothing is tried after it.
     failure: Option<io::Error>,
     is_watched: bool,
@@ -42,44 +45,36 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn open(format: Format, path: Option<&Path>) -> io::Result<Self> {
-        let to: Box<dyn Write> = match path {
-            Some(path) => Box::new(File::create(path).map_err(|error| {
+        let (to, place): (Box<dyn Write>, Place) = match path {
+            Some(path) => place::open(path).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            })?),
-            None => Box::new(io::stdout()),
+            })?,
+            None => (Box::new(io::stdout()), Place::Stdout),
         };
         let is_live = format == Format::Table && path.is_none() && io::stdout().is_terminal();
         Ok(Self {
             format,
             to: BufWriter::new(to),
+            place,
             failure: None,
             is_watched: io::stderr().is_terminal() && !is_live,
             is_headed: false,
         })
     }
 
-    /// Writes what was measured.
+    /// Writes what was measured. What cannot be written to where it was to go is printed, so that it is not lost.
     pub(crate) fn finish(mut self, result: &TestResult) -> io::Result<()> {
-        if let Some(failure) = self.failure {
-            return Err(failure);
-        }
-        match self.format {
-            Format::Table => self.to.write_all(table::summary(result).as_bytes())?,
-            Format::Json => {
-                serde_json::to_writer_pretty(&mut self.to, result)?;
-                self.to.write_all(b"\n")?;
+        let written = match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => {
+                write_result(self.format, result, &mut self.to).and_then(|()| self.place.keep())
             }
-            Format::Jsonl => {
-                serde_json::to_writer(
-                    &mut self.to,
-                    &serde_json::json!({ "schema": SCHEMA, "result": result }),
-                )?;
-                self.to.write_all(b"\n")?;
-            }
-            Format::Csv => rows::write_csv(&mut self.to, result)?,
-            Format::Md => self.to.write_all(rows::markdown(result).as_bytes())?,
+        };
+        if written.is_err() && !matches!(self.place, Place::Stdout) {
+            // There is nowhere else to go.
+            let _ = write_result(self.format, result, &mut io::stdout().lock());
         }
-        self.to.flush()
+        written
     }
 
     fn write(&mut self, text: &str) {
@@ -92,6 +87,26 @@ impl Output {
             self.failure = Some(error);
         }
     }
+}
+
+fn write_result(format: Format, result: &TestResult, to: &mut impl Write) -> io::Result<()> {
+    match format {
+        Format::Table => to.write_all(table::summary(result).as_bytes())?,
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *to, result)?;
+            to.write_all(b"\n")?;
+        }
+        Format::Jsonl => {
+            serde_json::to_writer(
+                &mut *to,
+                &serde_json::json!({ "schema": SCHEMA, "result": result }),
+            )?;
+            to.write_all(b"\n")?;
+        }
+        Format::Csv => rows::write_csv(to, result)?,
+        Format::Md => to.write_all(rows::markdown(result).as_bytes())?,
+    }
+    to.flush()
 }
 
 impl Progress for Output {

@@ -158,7 +158,22 @@ fn a_full_disk_is_one_line_and_a_status() {
     for format in ["table", "json", "jsonl", "csv", "md"] {
         let output = server.client(&["-t", "200ms", "-o", format, "--out", "/dev/full"]);
         check_refused(&output, 3, "No space left on device");
+        assert!(!output.stdout.is_empty(), "what was measured is not lost");
     }
+    let output = server.client(&["-t", "200ms", "-J", "--out", "/dev/full"]);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["partial"], false);
+}
+
+#[test]
+fn the_result_of_before_stays_where_nothing_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("result.json");
+    std::fs::write(&path, "before").unwrap();
+    let output = client("127.0.0.1:9", &["-J", "--out", path.to_str().unwrap()]);
+    check_refused(&output, 3, "cannot be reached");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]
