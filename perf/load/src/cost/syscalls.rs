@@ -8,6 +8,12 @@ const ENTRIES: [&str; 2] = [
     "/sys/kernel/debug/tracing/events/raw_syscalls/sys_enter/id",
 ];
 
+/// The processors that run, of all that this process might not be allowed to use.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// No machine has more processors.
+const CPUS_MAX: usize = 1 << 16;
+
 /// A count that runs, one counter for each processor.
 #[derive(Debug)]
 pub struct Syscalls {
@@ -21,9 +27,9 @@ impl Syscalls {
             .iter()
             .find_map(|path| std::fs::read_to_string(path).ok())?;
         let entry = Tracepoint::with_id(id.trim().parse().ok()?);
-        let cpus = std::thread::available_parallelism().ok()?.get();
-        let mut counters = Vec::with_capacity(cpus);
-        for cpu in 0..cpus {
+        let cpus = parse_cpus(&std::fs::read_to_string(ONLINE).ok()?)?;
+        let mut counters = Vec::with_capacity(cpus.len());
+        for cpu in cpus {
             let mut counter = Builder::new(entry)
                 .any_pid()
                 .one_cpu(cpu)
@@ -42,5 +48,37 @@ impl Syscalls {
             .iter_mut()
             .map(|counter| counter.read().ok())
             .sum()
+    }
+}
+
+/// Numbers of processors as the kernel writes them: `0-3,8,10-11`.
+fn parse_cpus(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if last >= CPUS_MAX {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_need_not_be_numbered_without_gaps() {
+        for (text, cpus) in [
+            ("0\n", Some(vec![0])),
+            ("0-2\n", Some(vec![0, 1, 2])),
+            ("1,4-5,7\n", Some(vec![1, 4, 5, 7])),
+            ("\n", None),
+            ("0-99999999999\n", None),
+        ] {
+            assert_eq!(parse_cpus(text), cpus, "{text}");
+        }
     }
 }
