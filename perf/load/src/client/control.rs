@@ -132,6 +132,21 @@ impl Control {
         Ok(())
     }
 
+    /// Does what takes a while, and says meanwhile that the client lives.
+    pub(super) fn stay_while(&self, work: impl FnOnce()) {
+        let (working, ended) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while ended.recv_timeout(PING_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    // A server that is gone is noticed when its report does not come.
+                    let _ = self.ask(&Ask::Ping);
+                }
+            });
+            work();
+            drop(working);
+        });
+    }
+
     /// The server lives.
     pub(super) const fn note_heard(&mut self, now: Instant) {
         self.last_heard = now;
@@ -258,4 +273,35 @@ fn explain(error: &io::Error) -> String {
         return "it closed the connection".to_owned();
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::wire::ASK_MAX_BYTES;
+
+    #[test]
+    fn a_client_that_is_busy_says_that_it_lives() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let now = Instant::now();
+        let control = Control {
+            stream,
+            target: String::new(),
+            test: TestId([0; 16]),
+            addresses: Vec::new(),
+            next_ping: now,
+            last_heard: now,
+        };
+        server
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        control.stay_while(|| {
+            let heard: Ask = wire::read_message(&mut server, ASK_MAX_BYTES).unwrap();
+            assert_eq!(heard, Ask::Ping);
+        });
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     net::TcpStream,
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{Context, load::Load, measure::Window};
@@ -21,6 +21,9 @@ use crate::{
 
 /// Connections that are opened or asked at the same time.
 const AT_ONCE: usize = 32;
+
+/// An answer that is there already is still read when the time is up.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// Connections that do nothing.
 pub(super) struct Idle {
@@ -96,11 +99,19 @@ fn in_groups<T: Send, R: Send>(all: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec
     })
 }
 
-fn ask(mut stream: &TcpStream, spec: &TestSpec, number: u64) -> io::Result<()> {
-    let mut questions = Questions::new(spec);
+fn ask(stream: &TcpStream, spec: &TestSpec, number: u64) -> io::Result<()> {
+    put(stream, spec, number)?;
+    hear(stream, spec, number)
+}
+
+fn put(mut stream: &TcpStream, spec: &TestSpec, number: u64) -> io::Result<()> {
     let mut request = Vec::new();
-    questions.ask(number, &mut request);
-    stream.write_all(&request)?;
+    Questions::new(spec).ask(number, &mut request);
+    stream.write_all(&request)
+}
+
+fn hear(mut stream: &TcpStream, spec: &TestSpec, number: u64) -> io::Result<()> {
+    let questions = Questions::new(spec);
     let mut response = vec![0; questions.response_bytes()];
     stream.read_exact(&mut response)?;
     match questions.read(&response) {
@@ -126,14 +137,26 @@ impl Load for Idle {
     fn settle(&mut self) {
         let spec = &self.spec;
         let counter = &self.counter;
-        let asked = in_groups(self.streams.iter().collect(), |stream| {
-            match ask(stream, spec, 1) {
+        let until = Instant::now() + spec.timeout();
+        let left = || Some(until.saturating_duration_since(Instant::now()).max(GLANCE));
+        // All are asked before anybody waits, so that those who do not answer take no time from the others.
+        let streams: Vec<&TcpStream> = self.streams.iter().collect();
+        let asked: Vec<io::Result<&TcpStream>> = in_groups(streams, |stream| {
+            stream.set_write_timeout(left())?;
+            put(stream, spec, 1)?;
+            Ok(stream)
+        });
+        in_groups(asked, |asked| {
+            let answered = asked.and_then(|stream| {
+                stream.set_read_timeout(left())?;
+                hear(stream, spec, 1)
+            });
+            match answered {
                 Ok(()) => counter.completed(),
                 Err(_) => counter.failed(1),
             }
         });
         self.held.stayed = self.counter.look().completed as u32;
-        debug_assert_eq!(asked.len(), self.streams.len());
     }
 
     fn halt(&mut self) {}
@@ -143,5 +166,53 @@ impl Load for Idle {
             socket::note_granted(stream, &mut result.environment);
         }
         result.held = Some(self.held.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{exchange::Answers, spec::Workload};
+
+    #[test]
+    fn those_who_do_not_answer_are_waited_for_together() {
+        const CONNECTIONS: usize = 20 * AT_ONCE;
+        let mut spec = TestSpec::new(Workload::Idle, "host");
+        spec.timeout_ms = 250;
+        let mut request = Vec::new();
+        Questions::new(&spec).ask(1, &mut request);
+        let mut response = Vec::new();
+        Answers::new(&spec).answer(&mut request, &mut response, |_| ());
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut streams = Vec::new();
+        let mut others = Vec::new();
+        for number in 0..CONNECTIONS {
+            streams.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            let (mut other, _) = listener.accept().unwrap();
+            // One at the end of a group, and the last of all.
+            if number == 19 || number == CONNECTIONS - 1 {
+                other.write_all(&response).unwrap();
+            }
+            others.push(other);
+        }
+        let mut idle = Idle {
+            spec,
+            streams,
+            held: Held {
+                connections: CONNECTIONS as u32,
+                opened: CONNECTIONS as u32,
+                stayed: 0,
+                opening_seconds: 0.0,
+            },
+            counter: Arc::default(),
+        };
+        let began = Instant::now();
+        idle.settle();
+        assert_eq!(idle.held.stayed, 2);
+        // One after the other it would be 20 times as long.
+        assert!(began.elapsed() < Duration::from_millis(8 * 250));
     }
 }

@@ -154,7 +154,11 @@ pub(super) fn run(
         .unwrap_or_else(|| course.start_counting(loads));
     let window = Window::between(&before, &end, Span::new(context.spec, started));
     let cost = meter.finish(window.carried(), end.at);
-    loads.iter_mut().for_each(|load| load.settle());
+    let mut settle = || loads.iter_mut().for_each(|load| load.settle());
+    match control.as_deref() {
+        Some(control) => control.stay_while(settle),
+        None => settle(),
+    }
     // Those who send see that it is over before their connections break.
     context.gate.shut();
     let report =

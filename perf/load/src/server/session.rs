@@ -415,7 +415,9 @@ impl Session<'_> {
         let allowed = if spec.total_bytes.is_some() {
             limits.duration
         } else {
-            spec.omit() + spec.duration() + LATE_MAX
+            // The last request may take as long as the others.
+            let announced = spec.omit() + spec.duration() + spec.timeout();
+            announced.min(limits.duration) + LATE_MAX
         };
         if now > started + allowed {
             return Some("it lasted longer than announced".to_owned());
