@@ -23,6 +23,8 @@ use crate::{
 
 /// Connections that open one after the other while new connections are counted.
 const OPENERS: u32 = 8;
+/// Requests that may fail of those that were sent.
+const FAILED_SHARE_MAX: f64 = 0.001;
 
 /// One thing that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,15 @@ enum Measure {
 struct Load {
     spec: TestSpec,
     measures: &'static [Measure],
+}
+
+/// What the loads have met.
+#[derive(Default)]
+struct Seen {
+    /// One of them came to its end.
+    answered: bool,
+    /// What is missing, and why.
+    errors: Vec<String>,
 }
 
 /// One line of the result.
@@ -160,17 +171,17 @@ pub(crate) fn bench(terminal: &Terminal, args: &BenchArgs) -> Result<Exit, Troub
         .flat_map(|load| load.measures)
         .map(|measure| (*measure, Rounds::default()))
         .collect();
-    let mut errors = Vec::new();
+    let mut seen = Seen::default();
     for round in 1..=args.rounds {
         if std::io::stderr().is_terminal() {
             terminal.note(&format!("round {round} of {}\n", args.rounds));
         }
         for (number, load) in through.iter().enumerate() {
-            let near = measure(load, &setup, &mut errors)?;
+            let near = measure(load, &setup, &mut seen)?;
             let far = match &direct {
                 Some(loads) => loads
                     .get(number)
-                    .map(|load| measure(load, &setup, &mut errors)),
+                    .map(|load| measure(load, &setup, &mut seen)),
                 None => None,
             };
             let far = far.transpose()?.flatten();
@@ -182,37 +193,53 @@ pub(crate) fn bench(terminal: &Terminal, args: &BenchArgs) -> Result<Exit, Troub
                 }
             }
             if setup.interrupted.load(Relaxed) {
-                errors.push("interrupted; what is missing was not measured".to_owned());
-                list(rounds, errors).print(terminal, args.output)?;
+                seen.errors
+                    .push("interrupted; what is missing was not measured".to_owned());
+                list(rounds, seen.errors).print(terminal, args.output)?;
                 return Ok(Exit::Interrupted);
             }
         }
     }
-    let is_whole = errors.is_empty();
-    for error in &errors {
+    let is_whole = seen.errors.is_empty();
+    for error in &seen.errors {
         terminal.note(&format!("{error}\n"));
     }
-    list(rounds, errors).print(terminal, args.output)?;
+    list(rounds, seen.errors).print(terminal, args.output)?;
     Ok(if is_whole { Exit::Done } else { Exit::Found })
 }
 
-/// Runs one load. What cannot be reached or is nonsense ends the command; what was cut short is missing.
-fn measure(
-    load: &Load,
-    setup: &Setup,
-    errors: &mut Vec<String>,
-) -> Result<Option<TestResult>, Trouble> {
+/// Runs one load. What makes no sense, or cannot be reached from the start, ends the command; what went wrong later
+/// is missing, and said.
+fn measure(load: &Load, setup: &Setup, seen: &mut Seen) -> Result<Option<TestResult>, Trouble> {
     if setup.interrupted.load(Relaxed) {
         return Ok(None);
     }
-    let result = client::run(&load.spec, setup, &mut Unwatched).map_err(|error| trouble(&error))?;
-    if result.partial && !setup.interrupted.load(Relaxed) {
-        let why = result.fault.as_deref().unwrap_or("it was cut short");
-        let (workload, target) = (load.spec.workload.name(), &load.spec.target);
-        errors.push(format!("{workload} to {target}: {why}"));
-        return Ok(None);
-    }
-    Ok((!result.partial).then_some(result))
+    let why = match client::run(&load.spec, setup, &mut Unwatched) {
+        Err(error) if error.is_usage() || !seen.answered => return Err(trouble(&error)),
+        Err(error) => error.to_string(),
+        Ok(_) if setup.interrupted.load(Relaxed) => return Ok(None),
+        Ok(result) if result.partial => result
+            .fault
+            .unwrap_or_else(|| "it was cut short".to_owned()),
+        Ok(result) => {
+            seen.answered = true;
+            match failed(&result) {
+                None => return Ok(Some(result)),
+                Some(why) => why,
+            }
+        }
+    };
+    let (workload, target) = (load.spec.workload.name(), &load.spec.target);
+    seen.errors.push(format!("{workload} to {target}: {why}"));
+    Ok(None)
+}
+
+/// A rate says nothing where requests were left unanswered.
+fn failed(result: &TestResult) -> Option<String> {
+    let rate = result.rate.as_ref()?;
+    let all = rate.completed + rate.failed;
+    (rate.failed as f64 > all as f64 * FAILED_SHARE_MAX)
+        .then(|| format!("{} of {all} requests failed", rate.failed))
 }
 
 fn trouble(error: &Error) -> Trouble {

@@ -84,7 +84,7 @@ const fn goal(row: &'static str, against: SystemKey, demand: Demand) -> Goal {
 /// All goals, in the order of the table.
 pub const GOALS: &[Goal] = &{
     use Demand::{AboveAtMost, AtMost, TimesAtLeast, TimesAtMost};
-    use SystemKey::{Corinth, Direct, EnvoyHttp2, EnvoyMtls, Haproxy};
+    use SystemKey::{Corinth, Direct, EnvoyHttp2, EnvoyMtls, Haproxy, HaproxyMtls, NginxMtls};
     [
         goal("bulk-1-up", EnvoyMtls, TimesAtLeast(1.3)),
         goal("bulk-1-down", EnvoyMtls, TimesAtLeast(1.3)),
@@ -96,11 +96,17 @@ pub const GOALS: &[Goal] = &{
         goal("cpu-8-down", EnvoyMtls, TimesAtMost(0.75)),
         goal("crr", EnvoyHttp2, TimesAtLeast(1.6)),
         goal("crr", Haproxy, TimesAtLeast(0.8)),
+        goal("crr", HaproxyMtls, TimesAtLeast(2.0)),
+        goal("crr", NginxMtls, TimesAtLeast(2.0)),
         goal("added-p50", EnvoyMtls, TimesAtMost(0.8)),
+        goal("added-p50", HaproxyMtls, TimesAtMost(1.0)),
+        goal("added-p50", NginxMtls, TimesAtMost(1.0)),
         goal("open-same-p99", Direct, AboveAtMost(60.0)),
         goal("open-own-p99", Direct, AboveAtMost(60.0)),
         goal("rss-bulk", EnvoyMtls, TimesAtMost(0.25)),
-        goal("rss-2000", EnvoyMtls, TimesAtMost(0.25)),
+        goal("rss-idle", Corinth, AtMost(15.0)),
+        goal("connection-near", Corinth, AtMost(8_192.0)),
+        goal("connection-far", Corinth, AtMost(8_192.0)),
         goal("wan-first-byte", Corinth, AtMost(FIRST_BYTE_RTT_MS + 5.0)),
         goal("wan-bulk", Direct, TimesAtLeast(0.9)),
     ]

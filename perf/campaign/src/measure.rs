@@ -19,7 +19,7 @@ pub const KNEE_CONNECTIONS: u32 = 32;
 /// Streams over a network that loses: a single one meets so few losses that chance decides.
 pub const WAN_STREAMS: u32 = 4;
 /// Connections that are held.
-pub const HELD_CONNECTIONS: u32 = 2_000;
+pub const HELD_CONNECTIONS: u32 = 8_000;
 
 /// One load, or one look at memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -315,11 +315,12 @@ fn noise_text(noise: &Noise) -> String {
         " **The machine was not quiet: do not quote these figures.**"
     };
     format!(
-        "Other processes used {} of the machine meanwhile (median; at most {}, above {} it is not quiet), the hypervisor \
+        "Other processes used {} of the machine meanwhile (median; at most {} in 19 of 20 loads, above {} it is not quiet; never more than {}), the hypervisor \
          took {} (at most {}).{verdict}",
         percent(noise.outside_median),
-        percent(noise.outside_max),
+        percent(noise.outside_p95),
         percent(OUTSIDE_SHARE_MAX),
+        percent(noise.outside_max),
         percent(noise.stolen_median),
         percent(noise.stolen_max),
     )

@@ -299,8 +299,8 @@ pub const ROWS: &[Row] = &{
         )
         .over(MB),
         row(
-            "rss-2000",
-            "RSS holding 2,000 connections",
+            "rss-8000",
+            "RSS holding 8,000 connections",
             "MB",
             1,
             Less,

@@ -28,6 +28,8 @@ const REGRESSED: u8 = 12;
 const DOCUMENT: &str = "docs/performance.md";
 /// Where the baseline is, from the top of the repository.
 const BASELINE: &str = "perf/baseline.json";
+/// Below it there is no telling noise from a change.
+const ROUNDS_SOUND: u32 = 5;
 /// Nobody waits longer.
 const ROUNDS_MAX: i64 = 100;
 /// Nobody waits longer.
@@ -106,29 +108,134 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         )?)))?;
         return Ok(ExitCode::SUCCESS);
     }
+    // What cannot be read or written is found before half an hour is spent.
     let baseline_path = baseline_path(&args, repository.as_deref());
+    let baseline = match &baseline_path {
+        Some(path) if !args.write_baseline && (args.baseline.is_some() || path.exists()) => {
+            Some(read_baseline(path)?)
+        }
+        Some(_) | None => None,
+    };
+    let places = Places::find(&args, repository.as_deref(), baseline_path.as_deref())?;
     let results = match &args.from {
         Some(path) => read_results(path)?,
         None => measure(&args, repository.as_deref())?,
     };
-    if let Some(path) = &args.save {
-        write(path, &serde_json::to_string_pretty(&results)?)?;
-    }
-    let compared = match &baseline_path {
-        Some(path) if !args.write_baseline && (args.baseline.is_some() || path.exists()) => {
-            read_baseline(path)?.compare(&results)
-        }
-        Some(_) | None => Vec::new(),
-    };
+    let compared = baseline.map_or_else(Vec::new, |baseline| baseline.compare(&results));
     let report = Report::new(&results, compared);
-    publish(&args, repository.as_deref(), &report)?;
-    if args.write_baseline {
-        let path =
-            baseline_path.context("name the baseline with --baseline: this is no repository")?;
-        let text = serde_json::to_string_pretty(&Baseline::of(&results))? + "\n";
-        write(&path, &text)?;
+    let printed = publish(args.output, &report);
+    let is_written = places.write(&report);
+    printed?;
+    for regression in report.regressions() {
+        output::complain(&format!(
+            "{} is slower than in the baseline",
+            regression.row.title
+        ));
     }
-    Ok(status(&report))
+    let status = status(&report);
+    Ok(if is_written || status != ExitCode::SUCCESS {
+        status
+    } else {
+        ExitCode::from(UNMEASURED)
+    })
+}
+
+/// Where the report goes beside standard output.
+struct Places {
+    save: Option<PathBuf>,
+    html: Option<PathBuf>,
+    document: Option<PathBuf>,
+    baseline: Option<PathBuf>,
+}
+
+impl Places {
+    /// Fails if there is no such place.
+    fn find(
+        args: &Args,
+        repository: Option<&Path>,
+        baseline: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let document = || {
+            let top = repository.context("--write-docs needs the repository")?;
+            anyhow::Ok(top.join(DOCUMENT))
+        };
+        let kept = || {
+            let path =
+                baseline.context("name the baseline with --baseline: this is no repository")?;
+            anyhow::Ok(path.to_owned())
+        };
+        let places = Self {
+            save: args.save.clone(),
+            html: args.html.clone(),
+            document: args.write_docs.then(document).transpose()?,
+            baseline: args.write_baseline.then(kept).transpose()?,
+        };
+        let all = [
+            &places.save,
+            &places.html,
+            &places.document,
+            &places.baseline,
+        ];
+        for path in all.into_iter().flatten() {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            if !folder.is_none_or(Path::is_dir) {
+                bail!("there is no folder for {}", path.display());
+            }
+        }
+        Ok(places)
+    }
+
+    /// Writes every one it can; says which it could not.
+    fn write(&self, report: &Report<'_>) -> bool {
+        let results = report.results;
+        let mut is_written = true;
+        let mut note = |done: anyhow::Result<()>| {
+            if let Err(error) = done {
+                output::complain(&format!("{error:#}"));
+                is_written = false;
+            }
+        };
+        if let Some(path) = &self.save {
+            note(json(results).and_then(|text| write(path, &text)));
+        }
+        if let Some(path) = &self.html {
+            note(
+                html::page(report)
+                    .map_err(Into::into)
+                    .and_then(|page| write(path, &page)),
+            );
+        }
+        // What people and later runs rely on is not replaced by half a measurement.
+        let is_sound = !results.partial && results.rounds >= ROUNDS_SOUND;
+        if let Some(path) = &self.document {
+            note(if results.partial {
+                Err(kept_as_it_was(path))
+            } else {
+                document::write(path, &text::markdown(report)).map_err(Into::into)
+            });
+        }
+        if let Some(path) = &self.baseline {
+            note(if is_sound {
+                json(&Baseline::of(results)).and_then(|text| write(path, &text))
+            } else {
+                Err(kept_as_it_was(path))
+            });
+        }
+        is_written
+    }
+}
+
+fn kept_as_it_was(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} is left as it was: that takes a measurement to its end, a baseline {ROUNDS_SOUND} rounds",
+        path.display()
+    )
+}
+
+fn json(what: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(what)? + "\n")
 }
 
 /// Measures; what was measured before an interruption is kept.
@@ -248,27 +355,13 @@ fn read_baseline(path: &Path) -> anyhow::Result<Baseline> {
     Ok(found)
 }
 
-/// The report, in every form that was asked for.
-fn publish(args: &Args, repository: Option<&Path>, report: &Report<'_>) -> anyhow::Result<()> {
-    match args.output {
-        Form::Table => print(&text::terminal(report))?,
-        Form::Md => print(&text::markdown(report))?,
-        Form::Json => print(&(serde_json::to_string_pretty(report.results)? + "\n"))?,
+/// The report on standard output.
+fn publish(form: Form, report: &Report<'_>) -> anyhow::Result<()> {
+    match form {
+        Form::Table => print(&text::terminal(report)),
+        Form::Md => print(&text::markdown(report)),
+        Form::Json => print(&json(report.results)?),
     }
-    if let Some(path) = &args.html {
-        write(path, &html::page(report)?)?;
-    }
-    if args.write_docs {
-        let top = repository.context("--write-docs needs the repository")?;
-        document::write(&top.join(DOCUMENT), &text::markdown(report))?;
-    }
-    for regression in report.regressions() {
-        output::complain(&format!(
-            "{} is slower than in the baseline",
-            regression.row.title
-        ));
-    }
-    Ok(())
 }
 
 /// A regression is worth more than something missing: it was measured.

@@ -143,25 +143,77 @@ fn our_missing_figures_are_no_success() {
     assert_eq!(found.status.code(), Some(3), "{found:?}");
 }
 
+#[test]
+fn half_a_measurement_replaces_no_baseline() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let kept = folder.path().join("baseline.json");
+    let mut cut_short = recorded(8.0);
+    cut_short.partial = true;
+    let mut too_short = recorded(8.0);
+    too_short.rounds = 4;
+    for (name, results) in [("cut", cut_short), ("short", too_short)] {
+        fs::write(&kept, "what was there").expect("there is room");
+        let path = file(&folder, name, &results);
+        let words = ["--from", &path, "--write-baseline", "--baseline"];
+        let words = [&words[..], &[kept.to_str().expect("it is plain")]].concat();
+        let found = compare(&own(), &words);
+        assert_eq!(found.status.code(), Some(3), "{name}: {found:?}");
+        let text = fs::read_to_string(&kept).expect("it is there");
+        assert_eq!(text, "what was there", "{name}");
+        assert!(!found.stdout.is_empty(), "{name}: the report is lost");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_costs_nothing_else() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = file(&folder, "results.json", &recorded(8.0));
+    let page = folder.path().join("page.html");
+    let page = page.to_str().expect("it is plain");
+    // A folder cannot be written as a file.
+    let taken = folder.path().to_str().expect("it is plain");
+    let words = [
+        "--from",
+        &path,
+        "--baseline",
+        taken,
+        "--write-baseline",
+        "--html",
+        page,
+    ];
+    let found = compare(&own(), &words);
+    assert_eq!(found.status.code(), Some(3), "{found:?}");
+    assert!(!found.stdout.is_empty());
+    assert!(fs::metadata(page).is_ok_and(|page| page.len() > 0));
+}
+
+#[test]
+fn a_place_that_is_nowhere_is_found_before_anything_is_measured() {
+    let found = compare(&own(), &["--html", "/nowhere/at/all.html", "--rounds", "1"]);
+    assert_ne!(found.status.code(), FINE, "{found:?}");
+    assert!(found.stdout.is_empty());
+    let said = String::from_utf8_lossy(&found.stderr);
+    assert!(said.contains("/nowhere/at/all.html"), "{said}");
+}
+
 /// Measures a gateway, and then the same one while it is stopped two thirds of the time. Takes three minutes, and needs
 /// root and release builds of both programs.
 #[test]
 #[ignore = "runs in the suite bench: it takes minutes, on a machine that does little else"]
 fn a_throttled_gateway_is_found_by_measuring() {
-    let release = own()
-        .ancestors()
-        .nth(2)
-        .map(|target| target.join("release"));
-    let release = release.expect("cargo put it there");
-    let (program, gateway) = (
-        release.join("corinth-perf"),
-        release.join("corinth-gateway"),
-    );
-    let missing = [&program, &gateway].into_iter().find(|path| !path.exists());
-    assert_eq!(
-        missing, None,
-        "cargo build --release -p corinth-perf -p corinth-gateway"
-    );
+    let own = own();
+    let target = own.ancestors().nth(2).expect("cargo put it there");
+    let built = |profiles: &[&str], name: &str| {
+        let paths = profiles
+            .iter()
+            .map(|profile| target.join(profile).join(name));
+        let mut there = paths.filter(|path| path.is_file());
+        there
+            .next()
+            .unwrap_or_else(|| panic!("build {name} for release first"))
+    };
+    let program = built(&["release"], "corinth-perf");
+    let gateway = built(&["dist", "release"], "corinth-gateway");
 
     let folder = tempfile::tempdir().expect("there is room");
     let throttled = folder.path().join("throttled");

@@ -24,7 +24,7 @@ const BARS: [&str; 9] = [
     "added-p50",
     "open-same-p99",
     "rss-bulk",
-    "rss-2000",
+    "rss-8000",
 ];
 const WIDTH: u32 = 720;
 const BAR_HEIGHT: u32 = 26;
@@ -234,6 +234,7 @@ fn draw_curves(
     let mut chart = ChartBuilder::on(&area)
         .caption(title, (FONT, 18))
         .margin(8)
+        .margin_right(36)
         .x_label_area_size(32)
         .y_label_area_size(70)
         .build_cartesian_2d(0.0..NINES_MAX, ((low * 0.8)..(high * 1.3)).log_scale())?;
@@ -268,7 +269,7 @@ fn draw_curves(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .label_font((FONT, 15))
