@@ -286,15 +286,14 @@ mod tests {
 
     #[test]
     fn time_that_passes_is_counted() {
+        const ENOUGH_SECONDS: f64 = 0.1;
+        const PATIENCE: Duration = Duration::from_secs(20);
         let before = Cpu::now().expect("this is Linux");
-        let mut sum = 0_u64;
-        while before.at.elapsed() < Duration::from_millis(300) {
-            sum = sum.wrapping_add(1);
-        }
-        let spent = Cpu::now().expect("this is Linux").since(&before);
-        assert!(sum > 0);
-        // This very process was busy, and is not outside.
-        assert!(spent.cpu_seconds > 0.1, "{spent:?}");
+        // This very process is busy, and is not outside; on a machine with others it gets its share.
+        let counted = std::iter::repeat_with(|| Cpu::now().expect("this is Linux").since(&before))
+            .take_while(|_| before.at.elapsed() < PATIENCE)
+            .find(|spent| spent.cpu_seconds > ENOUGH_SECONDS);
+        assert!(counted.is_some());
     }
 
     #[test]
