@@ -32,7 +32,8 @@ impl TextFile {
 
     /// Written by a generator, not by us.
     pub(crate) fn is_generated(&self) -> bool {
-        self.path.contains("/gen/") || self.path.ends_with(".lock")
+        let written = [".lock", ".html", ".svg"];
+        self.path.contains("/gen/") || written.iter().any(|end| self.path.ends_with(end))
     }
 }
 

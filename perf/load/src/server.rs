@@ -1,8 +1,8 @@
 //! The server: answers clients, one test at a time or as many as it is told, and survives all of them.
 //!
 //! One listening port takes everything. A few threads with an event loop each accept connections and look at the
-//! first bytes ([`front`]): HTTP requests and short connections are answered there; what runs long gets threads of
-//! its own, under the session of its test ([`session`]).
+//! first bytes (`front`): HTTP requests and short connections are answered there; what runs long gets threads of
+//! its own, under the session of its test (`session`).
 
 use std::{
     collections::HashMap,
