@@ -32,7 +32,7 @@ impl TextFile {
 
     /// Written by a generator, not by us.
     pub(crate) fn is_generated(&self) -> bool {
-        let written = [".lock", ".html", ".svg"];
+        let written = [".lock", ".html", ".svg", "baseline.json"];
         self.path.contains("/gen/") || written.iter().any(|end| self.path.ends_with(end))
     }
 }
