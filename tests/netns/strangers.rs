@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::Write,
-    net::{IpAddr, Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -78,10 +78,16 @@ pub(crate) fn try_all(
             .entry(case.code)
             .or_insert_with(|| count(case.code)) += 1.0;
     }
+    // All are connected before the first ends: a port that is free again could name two of them.
+    let sockets: Vec<_> = cases
+        .iter()
+        .map(|_| host.connect_from(from, door))
+        .collect();
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
         let tries = cases
             .iter()
-            .map(|case| scope.spawn(|| try_one(host, from, door, case)));
+            .zip(sockets)
+            .map(|(case, socket)| scope.spawn(move || try_one(socket, case)));
         let tries: Vec<_> = tries.collect();
         tries
             .into_iter()
@@ -115,8 +121,7 @@ pub(crate) fn try_all(
     faults
 }
 
-fn try_one(host: &Host, from: IpAddr, door: SocketAddr, case: &Case) -> Outcome {
-    let mut socket = host.connect_from(from, door);
+fn try_one(mut socket: TcpStream, case: &Case) -> Outcome {
     let source = socket.local_addr().expect("it is connected");
     let began = Instant::now();
     // Who is turned away early cannot say all of it.
@@ -321,7 +326,7 @@ fn a_hello_in_many_pieces_is_taken_until_the_deadline(family: Family) {
 }
 
 /// Sends a byte per segment, evenly over `over`, as long as anybody takes them.
-fn spell(socket: &mut std::net::TcpStream, bytes: &[u8], over: Duration) {
+fn spell(socket: &mut TcpStream, bytes: &[u8], over: Duration) {
     let began = Instant::now();
     for (number, byte) in (0..).zip(bytes) {
         let share = over.mul_f64(f64::from(number) / bytes.len() as f64);
