@@ -37,6 +37,16 @@ const ARROWS: &[Arrows] = &[
         never: &[],
     },
     Arrows {
+        name: "corinth-control",
+        may_use: &[
+            "corinth-model",
+            "corinth-api",
+            "corinth-identity",
+            "corinth-daemon",
+        ],
+        never: &[],
+    },
+    Arrows {
         name: "corinth-core",
         may_use: &["corinth-model"],
         never: &["tokio", "prometheus", "tracing"],
@@ -96,6 +106,7 @@ const SHIPPED: &[&str] = &[
     "corinth-api",
     "corinth-identity",
     "corinth-daemon",
+    "corinth-control",
     "corinth-core",
     "corinth-transport",
     "corinth-gateway",

@@ -17,10 +17,31 @@ pub use tunnel::{
     StreamKind, StreamOpen, StreamReply, Traceparent, WORKLOAD_MAX_BYTES, WorkloadName,
 };
 
-/// Messages as the code generator writes them.
-mod wire {
-    #![allow(unreachable_pub, clippy::use_self)]
+/// Messages and services as the code generator writes them. A message of somebody else is not to be believed before
+/// the module of its conversation has turned it into types of the model.
+pub mod wire {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::use_self,
+        clippy::or_fun_call,
+        clippy::wildcard_enum_match_arm
+    )]
 
+    pub mod admin {
+        include!("gen/corinth.admin.v1.rs");
+    }
+    pub mod link {
+        include!("gen/corinth.link.v1.rs");
+    }
+    pub mod peering {
+        include!("gen/corinth.peering.v1.rs");
+    }
+    pub mod routes {
+        include!("gen/corinth.routes.v1.rs");
+    }
     pub(crate) mod tunnel {
         include!("gen/corinth.tunnel.v1.rs");
     }

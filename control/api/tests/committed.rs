@@ -18,25 +18,25 @@ const CODES_BEGIN: &str = "<!-- generated from here on -->\n";
 #[test]
 fn generated_code_matches_the_protocol_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = ["corinth/tunnel/v1/tunnel.proto"];
+    let files = ["admin", "link", "peering", "routes", "tunnel"]
+        .map(|name| format!("corinth/{name}/v1/{name}.proto"));
     let descriptors =
         protox::compile(files, [root.join("proto")]).expect("the protocol files are valid");
-    let modules = descriptors
-        .file
-        .into_iter()
-        .map(|file| {
-            (
-                prost_build::Module::from_protobuf_package_name(file.package()),
-                file,
-            )
-        })
-        .collect();
-    let generated = prost_build::Config::new()
-        .generate(modules)
+    let generated = tempfile::tempdir().expect("a temporary directory can be made");
+    tonic_prost_build::configure()
+        .out_dir(generated.path())
+        .compile_fds(descriptors)
         .expect("the protocol files generate");
 
-    for (module, code) in generated {
-        let file = root.join("src/gen").join(module.to_file_name_or("corinth"));
+    let mut names: Vec<_> = fs::read_dir(generated.path())
+        .expect("the directory is there")
+        .map(|entry| entry.expect("the directory can be read").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 5, "{names:?}");
+    for name in names {
+        let code = fs::read_to_string(generated.path().join(&name)).expect("code is text");
+        let file = root.join("src/gen").join(name);
         check_or_write(&file, &fs::read_to_string(&file).unwrap_or_default(), &code);
     }
 }

@@ -12,12 +12,14 @@
 mod only;
 mod text;
 
+mod condition;
 mod diff;
 mod endpoint;
 mod export;
 mod identity;
 mod locality;
 mod name;
+mod offer;
 mod reason;
 mod refusal;
 mod route;
@@ -28,6 +30,7 @@ mod properties;
 #[cfg(test)]
 mod testing;
 
+pub use condition::Condition;
 pub use diff::{RouteChange, TableDiff, diff};
 pub use endpoint::{AddressSource, Endpoint, EndpointError, ReservedAddresses};
 pub use export::{Direct, DirectMatch, Export, ExportConflict, ExportKey, ExportTable, ExportView};
@@ -40,6 +43,10 @@ pub use locality::{Locality, LocalityError, Proximity, proximity};
 pub use name::{
     ClusterName, DNS_NAME_MAX_BYTES, DnsName, LABEL_MAX_BYTES, Label, NameError, Namespace,
     PortNumber, Protocol, RouteName, Scope, ScopedService, ServiceId, ServiceName, SniName, ZONE,
+};
+pub use offer::{
+    Accepted, Instance, OFFERED_PORTS_MAX, OFFERED_SNI_NAMES_MAX, OFFERED_ZONES_MAX, OFFERS_MAX, Offer, OfferedPort,
+    Selector, ServiceKind, Version, is_reserved,
 };
 pub use reason::{Culprit, Failure, Reason};
 pub use refusal::Refusal;

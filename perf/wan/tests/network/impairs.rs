@@ -100,8 +100,9 @@ fn a_timeline_happens_by_itself() {
             got.push(u64::from_be_bytes(packet) as usize - 1);
         }
     }
-    let dark = |at: &Duration| (405..795).contains(&at.as_millis());
-    let light = |at: &Duration| at.as_millis() < 395 || (805..1_150).contains(&at.as_millis());
+    // A busy machine takes a step late, but never a tenth of a second.
+    let dark = |at: &Duration| (500..790).contains(&at.as_millis());
+    let light = |at: &Duration| at.as_millis() < 390 || (900..1_100).contains(&at.as_millis());
     for (number, at) in sent.iter().enumerate() {
         assert!(
             !dark(at) || !got.contains(&number),
