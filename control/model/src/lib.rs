@@ -13,6 +13,7 @@ mod only;
 mod text;
 
 mod condition;
+mod denied;
 mod diff;
 mod endpoint;
 mod export;
@@ -31,6 +32,7 @@ mod properties;
 mod testing;
 
 pub use condition::Condition;
+pub use denied::Denied;
 pub use diff::{RouteChange, TableDiff, diff};
 pub use endpoint::{AddressSource, Endpoint, EndpointError, ReservedAddresses};
 pub use export::{Direct, DirectMatch, Export, ExportConflict, ExportKey, ExportTable, ExportView};
@@ -45,8 +47,8 @@ pub use name::{
     PortNumber, Protocol, RouteName, Scope, ScopedService, ServiceId, ServiceName, SniName, ZONE,
 };
 pub use offer::{
-    Accepted, Instance, OFFERED_PORTS_MAX, OFFERED_SNI_NAMES_MAX, OFFERED_ZONES_MAX, OFFERS_MAX, Offer, OfferedPort,
-    Selector, ServiceKind, Version, is_reserved,
+    Accepted, Instance, OFFERED_PORTS_MAX, OFFERED_SNI_NAMES_MAX, OFFERED_ZONES_MAX, OFFERS_MAX,
+    Offer, OfferedPort, Selector, ServiceKind, Version, is_reserved,
 };
 pub use reason::{Culprit, Failure, Reason};
 pub use refusal::Refusal;

@@ -109,8 +109,7 @@ impl Accepted {
     /// Whether the service is accepted. Namespaces of Kubernetes itself never are.
     #[must_use]
     pub fn accepts(&self, service: &ServiceId) -> bool {
-        !is_reserved(&service.namespace)
-            && self.0.iter().any(|selector| selector.matches(service))
+        !is_reserved(&service.namespace) && self.0.iter().any(|selector| selector.matches(service))
     }
 }
 

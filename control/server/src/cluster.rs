@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use corinth_model::{
-    Accepted, ClusterName, Direct, DnsName, Endpoint, PortNumber, Protocol, Replay, ServiceId,
-    SpiffeId, TrustDomain,
+    Accepted, ClusterName, Denied, Direct, DnsName, Endpoint, PortNumber, Protocol, Replay,
+    ServiceId, TrustDomain,
 };
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -125,15 +125,6 @@ pub struct SourceShare {
     pub weight: u32,
     /// Lower goes first.
     pub priority: u8,
-}
-
-/// Who is no longer believed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Denied {
-    /// One identity.
-    Id(SpiffeId),
-    /// All of a trust domain.
-    TrustDomain(TrustDomain),
 }
 
 /// A change of what is declared.
