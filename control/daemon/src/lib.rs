@@ -2,7 +2,7 @@
 //!
 //! [`logging`] and [`access_log`] say what happened, [`metrics`] counts it, [`ready`] and [`drain`] hold where the
 //! process is in its life, [`signals`] moves it along, [`notify`] tells the supervisor, and [`admin`] shows all of it
-//! on a loopback address.
+//! on a loopback address. [`disk`] replaces files whole.
 //!
 //! The flow is one way: the binary registers tasks, metrics and pages, then serves; signals flip readiness and drain;
 //! the admin server only reads (the log level is the one thing it writes).
@@ -12,6 +12,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod disk;
 pub mod drain;
 pub mod logging;
 pub mod metrics;

@@ -21,6 +21,7 @@ mod identity;
 mod locality;
 mod name;
 mod offer;
+mod ports;
 mod reason;
 mod refusal;
 mod route;
@@ -50,6 +51,7 @@ pub use offer::{
     Accepted, Instance, OFFERED_PORTS_MAX, OFFERED_SNI_NAMES_MAX, OFFERED_ZONES_MAX, OFFERS_MAX,
     Offer, OfferedPort, Selector, ServiceKind, Version, is_reserved,
 };
+pub use ports::{Assigned, PortAllocator, PortBook, PortRange, QUARANTINE, Wanted};
 pub use reason::{Culprit, Failure, Reason};
 pub use refusal::Refusal;
 pub use route::{Candidate, Replay, Route, Target};

@@ -32,7 +32,10 @@ use crate::{
     node::{self, IdentityError, Node},
     observe,
     record::{Logged, Telemetry},
-    settings::{AccessScope, AccessTarget, Mistakes, PortBook, PortBookError, Settings, read_file},
+    settings::{
+        AccessScope, AccessTarget, Mistakes, PortBookError, Settings, load_ports, read_file,
+        store_ports,
+    },
     shared::{Shared, Times},
     terminate::Terminators,
     worker::{Order, Worker},
@@ -412,9 +415,9 @@ fn times(settings: &Settings) -> Times {
 
 /// Imports without a port get one, which is remembered before it is used.
 fn remember_ports(settings: &mut Settings) -> Result<(), StartError> {
-    let book = PortBook::load(&settings.state_dir)?;
+    let book = load_ports(&settings.state_dir)?;
     let next = settings.assign_ports(&book, SystemTime::now())?;
-    Ok(next.store(&settings.state_dir)?)
+    Ok(store_ports(&next, &settings.state_dir)?)
 }
 
 /// Everything that is to be listened on.

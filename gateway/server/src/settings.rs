@@ -5,7 +5,7 @@
 //! at the first mistake: all of them come together, each with line, code and hint ([`Mistakes`]). Reading does no IO;
 //! the files that a configuration names are read by [`Settings::load`].
 //!
-//! Beside that: import ports chosen and remembered ([`PortAllocator`]), the tables that follow ([`Settings::tables`]),
+//! Beside that: import ports chosen and remembered, the tables that follow ([`Settings::tables`]),
 //! changes ([`ConfigWatch`]), and the last configuration that was applied ([`LastGood`]). Never in here: opening
 //! sockets, deciding about connections, keys in any output.
 
@@ -28,7 +28,6 @@ use self::mistake::Findings;
 use self::value::{Number, PlaceName, number};
 
 mod address;
-mod disk;
 mod document;
 mod export;
 mod field;
@@ -63,9 +62,9 @@ pub use self::listen::Listen;
 pub use self::log::{AccessLog, AccessScope, AccessTarget, Log, LogFormat};
 pub use self::mistake::{Mistake, MistakeCode, Mistakes, Position};
 pub use self::peer::{Peer, Roots, Transport};
-pub use self::ports::{NoPortLeft, PortAllocator, PortBook, PortBookError, QUARANTINE, Wanted};
+pub use self::ports::PortBookError;
+pub(crate) use self::ports::{load as load_ports, store as store_ports};
 pub use self::show::{NamedFile, Secret};
-pub use self::value::PortRange;
 pub use self::watch::ConfigWatch;
 
 /// Where state is kept unless told otherwise.

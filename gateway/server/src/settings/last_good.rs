@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
+use corinth_daemon::disk;
 
-use super::disk;
 use super::document::TEXT_MAX_BYTES;
 use super::files::read_limited;
 

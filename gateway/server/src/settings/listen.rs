@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use corinth_model::PortNumber;
+use corinth_model::{PortNumber, PortRange};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::field::{At, Field, Optional, items};
 use super::mistake::{Findings, MistakeCode, Position};
-use super::value::{PortRange, distinct};
+use super::value::distinct;
 
 /// TCP port of the tunnel, and of nothing else.
 const TUNNEL_PORT: u16 = 15443;

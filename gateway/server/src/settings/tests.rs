@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use corinth_model::{RouteName, Target};
+use corinth_model::{PortBook, RouteName, Target};
 
 use super::*;
 

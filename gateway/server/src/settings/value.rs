@@ -5,9 +5,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use corinth_model::{ClusterName, DnsName, PortNumber, ServiceId, Slot, SpiffeId, TrustDomain};
+use corinth_model::{
+    ClusterName, DnsName, PortNumber, PortRange, ServiceId, Slot, SpiffeId, TrustDomain,
+};
 use schemars::{Schema, json_schema};
-use serde::{Serialize, Serializer};
 
 use super::field::{At, Field, Value};
 use super::mistake::{Findings, MistakeCode, Wrong, nearest, quote};
@@ -20,15 +21,6 @@ const PLACE_MAX_BYTES: usize = 253;
 /// A whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Number(pub(super) u64);
-
-/// The first and the last port of a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
-    /// First port that belongs to it.
-    pub first: PortNumber,
-    /// Last port that belongs to it.
-    pub last: PortNumber,
-}
 
 /// A region, a zone or a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,25 +189,6 @@ impl Value for PortNumber {
 
     fn schema() -> Schema {
         json_schema!({ "type": "integer", "minimum": 1, "maximum": 65535 })
-    }
-}
-
-impl PortRange {
-    /// Whether `port` lies in the range.
-    pub fn contains(&self, port: PortNumber) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first.get(), self.last.get())
-    }
-}
-
-impl Serialize for PortRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

@@ -7,8 +7,11 @@ use std::path::Path;
 
 /// Replaces `path` by `bytes`, for our eyes only (0600); after a crash it is the old file or the new one.
 ///
-/// One writer at a time: the state directory belongs to one process.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// One writer at a time: a state directory belongs to one process.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidFilename.into());
     };
@@ -32,6 +35,9 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a rename within `directory` last.
-pub(super) fn sync(directory: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// If the directory cannot be opened or synced.
+pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

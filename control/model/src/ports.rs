@@ -1,0 +1,193 @@
+//! Chooses import ports.
+//!
+//! A service keeps its port over restarts and changes, because other machines' connections, firewalls and derived
+//! Services name it. A port that becomes free goes to nobody else for an hour: a client with stale knowledge must find
+//! nothing there rather than another service. Only the service that had it gets it back sooner, and only an operator
+//! who names the number can give it away at once.
+//!
+//! [`PortAllocator`] is pure: the book before and the time go in, the book after comes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::PortNumber;
+
+#[cfg(test)]
+mod tests;
+
+/// How long a freed port goes to nobody else.
+pub const QUARANTINE: Duration = Duration::from_hours(1);
+
+/// Which service has which import port, and which ports were freed lately. Keys read `payments.shop:80/tcp`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortBook {
+    given: BTreeMap<String, PortNumber>,
+    freed: BTreeMap<PortNumber, Freed>,
+}
+
+/// Who had a port until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Freed {
+    service: String,
+    /// Seconds since 1970.
+    at: u64,
+}
+
+/// The first and the last port of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// First port that belongs to it.
+    pub first: PortNumber,
+    /// Last port that belongs to it.
+    pub last: PortNumber,
+}
+
+impl PortRange {
+    /// Whether `port` lies in it.
+    #[must_use]
+    pub fn contains(self, port: PortNumber) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first.get(), self.last.get())
+    }
+}
+
+/// As in text.
+impl Serialize for PortRange {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Chooses ports out of a range.
+#[derive(Clone, Debug)]
+pub struct PortAllocator {
+    /// Where ports are taken from.
+    pub range: PortRange,
+    /// Ports that are in use for something else.
+    pub taken: BTreeSet<u16>,
+}
+
+/// A service port that needs an import port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The service port, such as `payments.shop:80/tcp`; each at most once.
+    pub service: String,
+    /// The port that the operator chose for it.
+    pub fixed: Option<PortNumber>,
+}
+
+/// What an allocator decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The book from now on.
+    pub book: PortBook,
+    /// The services that went without, in the order in which they were wanted.
+    pub without: Vec<String>,
+}
+
+impl PortAllocator {
+    /// The book that gives every wanted service a port while there are any, with as few changes to `previous` as
+    /// possible. `now` is in seconds since 1970.
+    #[must_use]
+    pub fn assign(&self, previous: &PortBook, wanted: &[Wanted], now: u64) -> Assigned {
+        let mut in_use: BTreeSet<_> = wanted.iter().filter_map(|wanted| wanted.fixed).collect();
+        let mut given = BTreeMap::new();
+        for wanted in wanted {
+            let kept = || {
+                previous
+                    .had(&wanted.service)
+                    .filter(|port| self.may_give(*port))
+            };
+            let port = wanted
+                .fixed
+                .or_else(|| kept().filter(|port| in_use.insert(*port)));
+            given.extend(port.map(|port| (wanted.service.clone(), port)));
+        }
+        let mut freed = previous.freed_by(now);
+        freed.retain(|port, _| !in_use.contains(port));
+        let mut free = (self.range.first.get()..=self.range.last.get())
+            .filter_map(PortNumber::new)
+            .filter(|port| self.may_give(*port) && !freed.contains_key(port));
+        let mut without = Vec::new();
+        for wanted in wanted {
+            if given.contains_key(&wanted.service) {
+                continue;
+            }
+            match free.find(|port| in_use.insert(*port)) {
+                Some(port) => {
+                    given.insert(wanted.service.clone(), port);
+                }
+                None => without.push(wanted.service.clone()),
+            }
+        }
+        drop(free);
+        Assigned {
+            book: PortBook { given, freed },
+            without,
+        }
+    }
+
+    fn may_give(&self, port: PortNumber) -> bool {
+        self.range.contains(port) && !self.taken.contains(&port.get())
+    }
+}
+
+impl PortBook {
+    /// The port of a service port such as `payments.shop:80/tcp`.
+    #[must_use]
+    pub fn port(&self, service: &str) -> Option<PortNumber> {
+        self.given.get(service).copied()
+    }
+
+    /// The port a service has, or had until lately.
+    fn had(&self, service: &str) -> Option<PortNumber> {
+        let lately = || {
+            self.freed
+                .iter()
+                .filter(|(_, freed)| freed.service == service)
+        };
+        self.port(service).or_else(|| {
+            lately()
+                .max_by_key(|(_, freed)| freed.at)
+                .map(|(port, _)| *port)
+        })
+    }
+
+    /// Ports that nobody else may have at `now`: those freed lately, and those that are given and may be freed now.
+    fn freed_by(&self, now: u64) -> BTreeMap<PortNumber, Freed> {
+        let lately = self.freed.iter().map(|(port, freed)| {
+            // A clock that was set back must not keep a port away for longer than the quarantine.
+            let at = freed.at.min(now);
+            (
+                *port,
+                Freed {
+                    service: freed.service.clone(),
+                    at,
+                },
+            )
+        });
+        let mut freed: BTreeMap<_, _> = lately
+            .filter(|(_, freed)| now - freed.at < QUARANTINE.as_secs())
+            .collect();
+        for (service, port) in &self.given {
+            freed.insert(
+                *port,
+                Freed {
+                    service: service.clone(),
+                    at: now,
+                },
+            );
+        }
+        freed
+    }
+}
