@@ -10,8 +10,16 @@
 //! A value that leaves `decode` needs no second check. What this crate never does: read a socket or a clock, decide who
 //! may do what, or echo a peer's raw bytes in an error.
 
+mod handover;
+mod routes;
 mod tunnel;
 
+pub use handover::{HAND_OVER_MAX_BYTES, HandOver, HandOverError};
+pub use routes::{
+    ADDRESSES_MAX, Entry, EntryKey, LINKS_MAX, LinkReport, LinkState, LinkedPeer, MEMBERS_MAX,
+    ROOT_MAX_BYTES, ROOTS_MAX, ROUTES_MESSAGE_MAX_BYTES, Report, RoutesError, SNI_NAMES_MAX,
+    Update, WORDS_MAX_BYTES,
+};
 pub use tunnel::{
     DEADLINE_MAX, HEADER_MAX_BYTES, HeaderError, REFUSAL_MESSAGE_MAX_BYTES, SourceClaim,
     StreamKind, StreamOpen, StreamReply, Traceparent, WORKLOAD_MAX_BYTES, WorkloadName,

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::path::Path;
 
-use corinth_api::{HEADER_MAX_BYTES, StreamOpen, StreamReply};
+use corinth_api::{HEADER_MAX_BYTES, HandOver, Report, StreamOpen, StreamReply, Update};
 use corinth_gateway::settings::Settings;
 use corinth_model::{DnsName, RouteName, ServiceId, SniName, SpiffeId};
 
@@ -26,6 +26,8 @@ pub type Target = fn(&[u8]) -> bool;
 /// All targets, each with the name of its program and of its folder in `corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("stream_open", stream_open),
+    ("routes_update", routes_update),
+    ("hand_over", hand_over),
     ("route_name", route_name),
     ("sni_name", sni_name),
     ("spiffe_id", spiffe_id),
@@ -66,6 +68,30 @@ pub fn stream_open(bytes: &[u8]) -> bool {
         assert_eq!(StreamReply::decode(&again), Ok(reply));
     });
     open.or(reply).is_some()
+}
+
+/// What a control plane tells its gateways, and what a gateway answers.
+pub fn routes_update(bytes: &[u8]) -> bool {
+    let update = accepted(Update::from_bytes(bytes)).map(|update| {
+        assert_eq!(Update::from_bytes(&update.to_bytes()), Ok(update));
+    });
+    let report = accepted(Report::from_bytes(bytes)).map(|report| {
+        assert_eq!(Report::from_bytes(&report.to_bytes()), Ok(report));
+    });
+    update.or(report).is_some()
+}
+
+/// The first words on a stream that a gateway hands to its control plane.
+pub fn hand_over(bytes: &[u8]) -> bool {
+    let Some(hand_over) = accepted(HandOver::decode(bytes)) else {
+        return false;
+    };
+    let again = hand_over.encode();
+    assert_eq!(
+        HandOver::decode(&again[HandOver::LENGTH_BYTES..]),
+        Ok(hand_over)
+    );
+    true
 }
 
 /// Route names, and the service names inside them.
