@@ -11,10 +11,13 @@
 //! may do what, or echo a peer's raw bytes in an error.
 
 mod handover;
+mod host_port;
+pub mod link;
 mod routes;
 mod tunnel;
 
 pub use handover::{HAND_OVER_MAX_BYTES, HandOver, HandOverError};
+pub use host_port::{Host, HostPort, HostPortError};
 pub use routes::{
     ADDRESSES_MAX, Entry, EntryKey, LINKS_MAX, LinkReport, LinkState, LinkedPeer, MEMBERS_MAX,
     ROOT_MAX_BYTES, ROOTS_MAX, ROUTES_MESSAGE_MAX_BYTES, Report, RoutesError, SNI_NAMES_MAX,

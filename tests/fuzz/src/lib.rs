@@ -11,6 +11,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::path::Path;
 
+use corinth_api::link::{Answer, Join, LINK_MESSAGE_MAX_BYTES, Party, Token};
 use corinth_api::{HEADER_MAX_BYTES, HandOver, Report, StreamOpen, StreamReply, Update};
 use corinth_gateway::settings::Settings;
 use corinth_model::{DnsName, RouteName, ServiceId, SniName, SpiffeId};
@@ -32,6 +33,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sni_name", sni_name),
     ("spiffe_id", spiffe_id),
     ("config", config),
+    ("link_token", link_token),
+    ("link_join", link_join),
 ];
 
 /// Makes the `main` of a target's program.
@@ -92,6 +95,40 @@ pub fn hand_over(bytes: &[u8]) -> bool {
         Ok(hand_over)
     );
     true
+}
+
+/// The line that lets another cluster link itself.
+pub fn link_token(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let Some(token) = accepted(Token::parse(text)) else {
+        return false;
+    };
+    // An address may be written longer than it was read.
+    if let Ok(again) = token.to_text() {
+        assert_eq!(Token::parse(&again), Ok(token));
+    }
+    true
+}
+
+/// What a stranger who wants to link says first, what an inviter answers, and the party inside either.
+pub fn link_join(bytes: &[u8]) -> bool {
+    let join = accepted(Join::decode(bytes)).map(|join| {
+        let again = join.encode();
+        assert!(again.len() <= LINK_MESSAGE_MAX_BYTES);
+        accepted(Party::decode(&join.party));
+        assert_eq!(Join::decode(&again), Ok(join));
+    });
+    let answer = accepted(Answer::decode(bytes)).map(|answer| {
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+    });
+    let party = accepted(Party::decode(bytes)).map(|party| {
+        if let Ok(again) = party.encode() {
+            assert_eq!(Party::decode(&again), Ok(party));
+        }
+    });
+    join.or(answer).or(party).is_some()
 }
 
 /// Route names, and the service names inside them.

@@ -28,9 +28,11 @@ pub struct Token {
 pub struct Join {
     #[prost(bytes = "vec", tag = "1")]
     pub token_id: ::prost::alloc::vec::Vec<u8>,
-    #[prost(message, optional, tag = "2")]
-    pub party: ::core::option::Option<Party>,
-    /// HMAC-SHA-256 with the token's key over "corinth-link/1 join", the TLS exporter value and the encoded party.
+    /// The encoding of a Party, byte for byte as the MAC covers it.
+    #[prost(bytes = "vec", tag = "2")]
+    pub party: ::prost::alloc::vec::Vec<u8>,
+    /// HMAC-SHA-256 with the token's key over "corinth-link/1 join", the TLS exporter value, the encoded party, and the
+    /// byte 1 or 0 for one_way.
     #[prost(bytes = "vec", tag = "3")]
     pub mac: ::prost::alloc::vec::Vec<u8>,
     /// Only the inviter's services are to be used by the joiner, not the other way round.
@@ -71,8 +73,9 @@ pub mod answer {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Linked {
-    #[prost(message, optional, tag = "1")]
-    pub party: ::core::option::Option<Party>,
+    /// The encoding of a Party, byte for byte as the MAC covers it.
+    #[prost(bytes = "vec", tag = "1")]
+    pub party: ::prost::alloc::vec::Vec<u8>,
     /// HMAC-SHA-256 with the token's key over "corinth-link/1 answer", the TLS exporter value and the encoded party.
     #[prost(bytes = "vec", tag = "2")]
     pub mac: ::prost::alloc::vec::Vec<u8>,
