@@ -14,6 +14,7 @@ mod authority;
 mod bundle;
 mod denials;
 mod leaf;
+mod link;
 mod own;
 mod presented;
 mod state;
@@ -24,12 +25,16 @@ pub use authority::{Authority, AuthorityError, LEAF_LIFETIME, ROOT_LIFETIME};
 pub use bundle::{Bundle, BundleError, BundleSet, ROOTS_MAX, SharedBundles};
 pub use denials::Denials;
 pub use leaf::{Leaf, LeafError};
+pub use link::{
+    LINK_ALPN, LinkBinding, LinkKey, LinkMessage, control_id, link_client_config,
+    link_server_config, root_pin,
+};
 pub use own::{OwnIdentity, RenewalError};
 pub use presented::{PeerIdentity, PeerLeaf, peer_gateway, peer_identity};
 pub use state::{ARCHIVE_MAX_BYTES, State, StateDir, StateError, create_private};
 pub use verify::{
-    CHAIN_MAX_CERTIFICATES, CallerVerifier, GatewayVerifier, Side, VerifyError, describe,
-    refusal_of,
+    CHAIN_MAX_CERTIFICATES, CallerVerifier, GatewayVerifier, LinkVerifier, Side, VerifyError,
+    describe, refusal_of,
 };
 
 #[cfg(test)]

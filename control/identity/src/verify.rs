@@ -24,8 +24,10 @@ use crate::presented::{self, LeafFacts};
 use crate::tls;
 
 mod error;
+mod link;
 
 pub use error::{VerifyError, describe, refusal_of};
+pub use link::LinkVerifier;
 
 /// Longest chain accepted, leaf included and root left out. Longer ones only cost us time.
 pub const CHAIN_MAX_CERTIFICATES: usize = 4;

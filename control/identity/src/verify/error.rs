@@ -97,6 +97,12 @@ pub enum VerifyError {
     /// A valid caller that is not on the list of the route.
     #[error("{0} is not among the callers this route accepts")]
     CallerNotListed(Box<SpiffeId>),
+    /// No certificate of the chain has a key that the token pins.
+    #[error("no root that the token pins was shown; does something on the way end TLS?")]
+    NotPinned,
+    /// A valid certificate, but not a control plane's.
+    #[error("{0} is not a control plane's identity")]
+    NotControl(Box<SpiffeId>),
 }
 
 impl VerifyError {
@@ -105,7 +111,7 @@ impl VerifyError {
     pub const fn failure(&self) -> Failure {
         match self {
             Self::Expired { .. } | Self::NotYetValid { .. } => Failure::CertificateExpired,
-            Self::WrongRole(_) => Failure::WrongRole,
+            Self::WrongRole(_) | Self::NotControl(_) => Failure::WrongRole,
             Self::WrongPeer { .. } | Self::OwnTrustDomain(_) => Failure::WrongPeer,
             Self::Malformed(_)
             | Self::UriNames(_)
@@ -120,7 +126,8 @@ impl VerifyError {
             | Self::IssuerMayNotSign
             | Self::Chain { .. }
             | Self::Denied(_)
-            | Self::CallerNotListed(_) => Failure::Untrusted,
+            | Self::CallerNotListed(_)
+            | Self::NotPinned => Failure::Untrusted,
         }
     }
 
