@@ -13,6 +13,8 @@ use corinth_model::{
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
+pub mod file;
+
 /// Everything that is declared for one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
@@ -158,6 +160,9 @@ pub enum WriteError {
     /// There is no such thing.
     #[error("there is no {0}")]
     Unknown(String),
+    /// It contradicts what is declared already.
+    #[error("this contradicts what is declared: {0}")]
+    Conflict(String),
     /// The place cannot be written to.
     #[error("{place} cannot be written: {error}")]
     Io {
