@@ -15,3 +15,4 @@
 //! its link accepts, or keep state anywhere but in its state directory.
 
 pub mod cluster;
+pub mod link;
