@@ -22,12 +22,22 @@ use crate::{
     trouble::Trouble,
 };
 
-/// What a gateway keeps in its state directory beside its authority.
+/// What is kept in a state directory beside the authority; a name with a slash at its end means all that is below.
 const FURTHER_FILES: &[&str] = &[
+    // By a gateway.
     "import-ports.json",
     "last-good.yaml",
     "last-good.previous.yaml",
+    // By a control plane.
+    "cluster.yaml",
+    "cluster.yaml.last-good",
+    "invitations.json",
+    "bundles.json",
+    "control/",
 ];
+/// What names the life of a control plane's state. It is not restored, so that a new one begins: peers have seen more of
+/// the old one than a backup knows, and what was removed since must not come back to life at them.
+const OF_ONE_LIFE: &[&str] = &["control/instance.json"];
 /// The roots for peers, of a built-in authority.
 const BUNDLE_FILE: &str = "bundle.pem";
 
@@ -108,14 +118,14 @@ pub(crate) fn restore(terminal: &Terminal, args: &RestoreArgs) -> Result<Exit, T
     if !args.overwrite || !target.exists() {
         let state = StateDir::open(target).map_err(failed)?;
         state
-            .restore(&settings.trust_domain, input)
+            .restore(&settings.trust_domain, OF_ONE_LIFE, input)
             .map_err(failed)?;
     } else {
         // Beside it and whole before anything that is there moves.
         let suffix = Timestamp::now().as_second();
         let beside = sibling(target, &format!("restoring-{suffix}"));
         let state = StateDir::open(&beside).map_err(failed)?;
-        if let Err(error) = state.restore(&settings.trust_domain, input) {
+        if let Err(error) = state.restore(&settings.trust_domain, OF_ONE_LIFE, input) {
             // Ours alone, and of no use.
             let _ = fs::remove_dir_all(&beside);
             return Err(failed(error));
@@ -210,11 +220,15 @@ fn state_trouble(what: String, error: &StateError) -> Trouble {
             Exit::Internal,
             "check `stateDir` in the configuration, and who owns that directory",
         ),
+        StateError::BackupTooLarge { .. } => (Exit::Found, "make it smaller, then try again"),
         StateError::Kind { .. }
-        | StateError::TooLarge(_)
+        | StateError::TooLarge { .. }
         | StateError::KeyMissing { .. }
         | StateError::Authority { .. }
         | StateError::Bundle { .. }
+        | StateError::Roots { .. }
+        | StateError::RotationUnderWay
+        | StateError::NoRotation
         | StateError::Name(_) => (
             Exit::Internal,
             "mend the state directory, or restore a backup with --overwrite",

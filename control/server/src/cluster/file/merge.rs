@@ -1,6 +1,7 @@
 //! What the file says beside what is declared elsewhere, which wins.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Display;
 
 use super::Fixed;
@@ -41,16 +42,15 @@ pub(super) fn merge(fixed: &Fixed, file: &Declared) -> (Declared, Vec<String>) {
             }
         }
     }
-    for ((service, port), import) in &file.imports {
-        let key = (service.clone(), *port);
-        if merged.imports.contains_key(&key) {
-            doubles.push(double(
-                "the import of",
-                &format!("{service}:{port}"),
-                &fixed.place,
-            ));
-        } else {
-            merged.imports.insert(key, import.clone());
+    for (key, import) in &file.imports {
+        match merged.imports.entry(key.clone()) {
+            Entry::Occupied(_) => {
+                let name = format!("{}:{}", key.0, key.1);
+                doubles.push(double("the import of", &name, &fixed.place));
+            }
+            Entry::Vacant(free) => {
+                free.insert(import.clone());
+            }
         }
     }
     merged.denied.extend(file.denied.iter().cloned());
@@ -65,10 +65,11 @@ fn add<K: Ord + Clone + Display, T: Clone>(
     doubles: &mut Vec<String>,
 ) {
     for (name, one) in file {
-        if merged.contains_key(name) {
-            doubles.push(double(what, &name.to_string(), place));
-        } else {
-            merged.insert(name.clone(), one.clone());
+        match merged.entry(name.clone()) {
+            Entry::Occupied(_) => doubles.push(double(what, &name.to_string(), place)),
+            Entry::Vacant(free) => {
+                free.insert(one.clone());
+            }
         }
     }
 }
