@@ -31,7 +31,9 @@ pub use link::{
 };
 pub use own::{OwnIdentity, RenewalError};
 pub use presented::{PeerIdentity, PeerLeaf, peer_gateway, peer_identity};
-pub use state::{ARCHIVE_MAX_BYTES, State, StateDir, StateError, create_private};
+pub use state::{
+    ARCHIVE_MAX_BYTES, Rotation, RotationPhase, State, StateDir, StateError, create_private,
+};
 pub use verify::{
     CHAIN_MAX_CERTIFICATES, CallerVerifier, GatewayVerifier, LinkVerifier, Side, VerifyError,
     describe, refusal_of,

@@ -4,8 +4,6 @@
 //! renaming it, so a crash leaves the old content or the new. The key is written before the certificate: a crash between
 //! the two is repaired by making the certificate anew for that key, which changes nothing for peers.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -13,23 +11,29 @@ use std::path::{Path, PathBuf};
 
 use corinth_model::TrustDomain;
 use rustls_pki_types::UnixTime;
-use serde::{Deserialize, Serialize};
 
 use crate::authority::{Authority, AuthorityError};
 use crate::bundle::{Bundle, BundleError};
 
-/// Largest archive [`StateDir::restore`] reads, in bytes.
-pub const ARCHIVE_MAX_BYTES: u64 = 16 * 1024 * 1024;
+mod archive;
+mod rotation;
 
-/// Largest file kept in the directory, in bytes.
+pub use archive::ARCHIVE_MAX_BYTES;
+pub use rotation::{Rotation, RotationPhase};
+
+/// Largest file of this module, in bytes.
 const FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Largest further file, in bytes: what a control plane keeps of one peer may be long.
+const FURTHER_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 const KEY_FILE: &str = "ca.key";
 const CERTIFICATE_FILE: &str = "ca.pem";
 const BUNDLE_FILE: &str = "bundle.pem";
 const LOCK_FILE: &str = "lock";
 const TEMPORARY_SUFFIX: &str = ".new";
-const ARCHIVE_FORMAT: &str = "corinth-backup/1";
+/// Most parts of the name of a further file: folders, then the file.
+const NAME_PARTS_MAX: usize = 4;
 
 /// A directory that belongs to one standalone node.
 #[derive(Debug)]
@@ -40,10 +44,14 @@ pub struct StateDir {
 /// What [`StateDir::load_or_create`] found or made.
 #[derive(Debug)]
 pub struct State {
-    /// The authority of the node's trust domain.
+    /// The authority of the node's trust domain that issues.
     pub authority: Authority,
-    /// The roots to hand to peers: the authority's own, and earlier ones during a change of root.
+    /// The roots to hand to peers: the authority's own, and another during a change of root.
     pub bundle: Bundle,
+    /// The same roots in PEM form.
+    pub bundle_pem: String,
+    /// The change of root that is under way, if one is.
+    pub rotation: Option<Rotation>,
     /// The authority did not exist before.
     pub is_new: bool,
 }
@@ -80,17 +88,39 @@ pub enum StateError {
         wanted: &'static str,
     },
     /// The file is larger than anything we write.
-    #[error("{0} is larger than {FILE_MAX_BYTES} bytes, so it is not ours; move it away")]
-    TooLarge(PathBuf),
+    #[error("{path} is larger than {limit_bytes} bytes, so it is not ours; move it away")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is accepted.
+        limit_bytes: u64,
+    },
     /// The certificate is there but the key is not.
     #[error(
-        "{path} has {CERTIFICATE_FILE} but no {KEY_FILE}: restore the backup of this directory, or remove \
+        "{path} has a root certificate but no {key}: restore the backup of this directory, or remove \
          {CERTIFICATE_FILE} to start with a new authority (every link must then be made anew)"
     )]
     KeyMissing {
         /// The directory.
         path: PathBuf,
+        /// The key's file.
+        key: &'static str,
     },
+    /// What is kept about roots cannot be read.
+    #[error(
+        "{file} in {path} is damaged: restore the backup of this directory",
+        file = rotation::ROOTS_FILE
+    )]
+    Roots {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A change of root was begun before and has not come to its end.
+    #[error("a change of root is under way; finish it first")]
+    RotationUnderWay,
+    /// No change of root has come to the point at which this could be done.
+    #[error("no change of root is so far; begin one first")]
+    NoRotation,
     /// The authority on disk cannot be used.
     #[error("the authority in {path}: {error}")]
     Authority {
@@ -115,6 +145,15 @@ pub enum StateError {
     /// The archive is not one of ours, or damaged.
     #[error("this is not a Corinth backup, or it is damaged: {0}")]
     Archive(String),
+    /// More than a restore would read.
+    #[error(
+        "{path} holds more than the {ARCHIVE_MAX_BYTES} bytes of a backup; remove the files of peers in it that are no \
+         longer linked"
+    )]
+    BackupTooLarge {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Restoring would overwrite.
     #[error("{0} already exists; restore into an empty state directory")]
     Occupied(PathBuf),
@@ -124,14 +163,6 @@ pub enum StateError {
         /// The directory.
         path: PathBuf,
     },
-}
-
-/// The backup, as JSON: every file as text. Secret: it holds the authority's key.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Archive {
-    format: String,
-    files: BTreeMap<String, String>,
 }
 
 impl StateDir {
@@ -176,70 +207,125 @@ impl StateDir {
         now: UnixTime,
     ) -> Result<State, StateError> {
         let _lock = self.lock()?;
-        let broken = |error| StateError::Authority {
-            path: self.path.clone(),
-            error,
+        self.load_locked(trust_domain, now)
+    }
+
+    /// Loads the authority of `trust_domain`, which must be there.
+    ///
+    /// # Errors
+    /// What is wrong with the directory and what to do about it; [`StateError::Empty`] without an authority.
+    pub fn load(&self, trust_domain: &TrustDomain, now: UnixTime) -> Result<State, StateError> {
+        let _lock = self.lock()?;
+        let path = self.path.join(KEY_FILE);
+        if fs::symlink_metadata(&path).is_err() && self.read_text(CERTIFICATE_FILE)?.is_none() {
+            return Err(StateError::Empty {
+                path: self.path.clone(),
+            });
+        }
+        self.load_locked(trust_domain, now)
+    }
+
+    fn load_locked(&self, trust_domain: &TrustDomain, now: UnixTime) -> Result<State, StateError> {
+        let roots = self.settle_roots(trust_domain)?;
+        let loaded = self.load_pair(KEY_FILE, CERTIFICATE_FILE, trust_domain, now)?;
+        let is_new = loaded.is_none();
+        let authority = match loaded {
+            Some(authority) => authority,
+            None => self.create(trust_domain, now)?,
         };
-        let key = self.read_text(KEY_FILE)?;
-        let certificate = self.read_text(CERTIFICATE_FILE)?;
-        let is_new = key.is_none();
-        let authority = match (key, certificate) {
-            (Some(key), Some(certificate)) => {
-                Authority::from_pem(trust_domain.clone(), &certificate, &key).map_err(broken)?
-            }
-            (Some(key), None) => {
-                let authority =
-                    Authority::from_key_pem(trust_domain.clone(), &key, now).map_err(broken)?;
-                self.put(CERTIFICATE_FILE, authority.certificate_pem().as_bytes())?;
-                authority
-            }
-            (None, Some(_)) => {
-                return Err(StateError::KeyMissing {
-                    path: self.path.clone(),
-                });
-            }
-            (None, None) => self.create(trust_domain, now)?,
-        };
-        let bundle = self.load_bundle(&authority)?;
+        let (authority, rotation) = self.rotating(&roots, trust_domain, authority, now)?;
+        let (bundle, bundle_pem) =
+            self.load_bundle(trust_domain, rotation.as_ref(), roots.sequence)?;
         Ok(State {
             authority,
             bundle,
+            bundle_pem,
+            rotation,
             is_new,
         })
     }
 
-    fn create(&self, trust_domain: &TrustDomain, now: UnixTime) -> Result<Authority, StateError> {
-        let made = Authority::create(trust_domain.clone(), now);
-        let authority = made.map_err(|error| StateError::Authority {
+    /// An authority out of its two files; a certificate that is missing is made anew. `None` if both are missing.
+    fn load_pair(
+        &self,
+        key_file: &'static str,
+        certificate_file: &str,
+        trust_domain: &TrustDomain,
+        now: UnixTime,
+    ) -> Result<Option<Authority>, StateError> {
+        let broken = |error| self.broken(error);
+        match (self.read_text(key_file)?, self.read_text(certificate_file)?) {
+            (Some(key), Some(certificate)) => {
+                let read = Authority::from_pem(trust_domain.clone(), &certificate, &key);
+                read.map(Some).map_err(broken)
+            }
+            (Some(key), None) => {
+                let authority =
+                    Authority::from_key_pem(trust_domain.clone(), &key, now).map_err(broken)?;
+                self.put(certificate_file, authority.certificate_pem().as_bytes())?;
+                Ok(Some(authority))
+            }
+            (None, Some(_)) => Err(StateError::KeyMissing {
+                path: self.path.clone(),
+                key: key_file,
+            }),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn broken(&self, error: AuthorityError) -> StateError {
+        StateError::Authority {
             path: self.path.clone(),
             error,
-        })?;
+        }
+    }
+
+    fn broken_bundle(&self, error: BundleError) -> StateError {
+        StateError::Bundle {
+            path: self.path.clone(),
+            error,
+        }
+    }
+
+    fn create(&self, trust_domain: &TrustDomain, now: UnixTime) -> Result<Authority, StateError> {
+        let made = Authority::create(trust_domain.clone(), now);
+        let authority = made.map_err(|error| self.broken(error))?;
         self.put(KEY_FILE, authority.key_pem().as_bytes())?;
         self.put(CERTIFICATE_FILE, authority.certificate_pem().as_bytes())?;
         Ok(authority)
     }
 
-    /// The bundle file, made from the authority if it is missing. It must contain the authority's own root, or peers
-    /// that take it would refuse us.
-    fn load_bundle(&self, authority: &Authority) -> Result<Bundle, StateError> {
-        let Some(pem) = self.read_text(BUNDLE_FILE)? else {
-            self.put(BUNDLE_FILE, authority.certificate_pem().as_bytes())?;
-            return Ok(authority.bundle(0));
+    /// The bundle file, made if it is missing. It must contain the authority's root, and both during a change of root, or
+    /// peers that take it would refuse us.
+    fn load_bundle(
+        &self,
+        trust_domain: &TrustDomain,
+        rotation: Option<&Rotation>,
+        sequence: u64,
+    ) -> Result<(Bundle, String), StateError> {
+        let read = |pem: &str| {
+            let read = Bundle::from_pem(trust_domain.clone(), pem.as_bytes(), sequence);
+            read.map_err(|error| self.broken_bundle(error))
         };
-        let broken = |error| StateError::Bundle {
-            path: self.path.clone(),
-            error,
+        let written = self.read_text(BUNDLE_FILE)?;
+        let mut roots = match &written {
+            Some(pem) => read(pem)?.roots().to_vec(),
+            None => Vec::new(),
         };
-        let bundle = Bundle::from_pem(authority.trust_domain().clone(), pem.as_bytes(), 0)
-            .map_err(broken)?;
-        if bundle.roots().contains(authority.root()) {
-            return Ok(bundle);
+        let mut pem = written.clone().unwrap_or_default();
+        let next = rotation.map(|_| rotation::NEXT_CERTIFICATE_FILE);
+        for file in [CERTIFICATE_FILE].into_iter().chain(next) {
+            let own = self.read_text(file)?.unwrap_or_default();
+            let own_roots = read(&own)?.roots().to_vec();
+            if !own_roots.iter().all(|root| roots.contains(root)) {
+                pem = format!("{own}{pem}");
+                roots.extend(own_roots);
+            }
         }
-        let pem = format!("{}{pem}", authority.certificate_pem());
-        let bundle = Bundle::from_pem(authority.trust_domain().clone(), pem.as_bytes(), 0)
-            .map_err(broken)?;
-        self.put(BUNDLE_FILE, pem.as_bytes())?;
-        Ok(bundle)
+        if written.as_ref() != Some(&pem) {
+            self.put(BUNDLE_FILE, pem.as_bytes())?;
+        }
+        Ok((read(&pem)?, pem))
     }
 
     /// Reads a further file of the node; `None` if there is none.
@@ -255,62 +341,8 @@ impl StateDir {
     /// # Errors
     /// A name that is not allowed, or a file that cannot be written; the old content is kept.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
-        self.put(foreign_name(name)?, content)
-    }
-
-    /// Writes a backup: the authority, its bundle, and those of the files `further` that exist. The output is secret;
-    /// make its file with [`create_private`].
-    ///
-    /// # Errors
-    /// No authority yet, a file that cannot be read, or an output that fails.
-    pub fn backup(&self, further: &[&str], output: &mut impl Write) -> Result<(), StateError> {
-        let _lock = self.lock()?;
-        let mut files = BTreeMap::new();
-        for name in [KEY_FILE, CERTIFICATE_FILE, BUNDLE_FILE] {
-            let text = self.read_text(name)?.ok_or_else(|| StateError::Empty {
-                path: self.path.clone(),
-            })?;
-            files.insert(name.to_owned(), text);
-        }
-        for name in further {
-            if let Some(text) = self.read_text(foreign_name(name)?)? {
-                files.insert((*name).to_owned(), text);
-            }
-        }
-        let archive = Archive {
-            format: ARCHIVE_FORMAT.to_owned(),
-            files,
-        };
-        let written = serde_json::to_writer_pretty(&mut *output, &archive).map_err(io::Error::from);
-        written
-            .and_then(|()| writeln!(output))
-            .map_err(failed("writing the backup of", &self.path))
-    }
-
-    /// Reads a backup into this directory, which must not hold an authority yet. Everything is checked before the first
-    /// file is written.
-    ///
-    /// # Errors
-    /// An archive that is damaged or of another trust domain, or a directory that is in use.
-    pub fn restore(&self, trust_domain: &TrustDomain, input: impl Read) -> Result<(), StateError> {
-        let archive = read_archive(input)?;
-        check_archive(&archive, trust_domain)?;
-        let _lock = self.lock()?;
-        for name in archive.files.keys() {
-            let path = self.path.join(name);
-            if fs::symlink_metadata(&path).is_ok() {
-                return Err(StateError::Occupied(path));
-            }
-        }
-        // The key goes last: until it is there, a half-restored directory is refused (KeyMissing), never used.
-        let (keys, others): (Vec<_>, Vec<_>) = archive
-            .files
-            .iter()
-            .partition(|(name, _)| *name == KEY_FILE);
-        for (name, text) in others.into_iter().chain(keys) {
-            self.put(name, text.as_bytes())?;
-        }
-        Ok(())
+        self.make_folders(foreign_name(name)?)?;
+        self.put(name, content)
     }
 
     /// Held while the authority is read or made; freed when the file closes.
@@ -354,15 +386,29 @@ impl StateDir {
             });
         }
         refuse_open_mode(&path, metadata.mode(), 0o600)?;
+        let limit_bytes = match is_own(name) {
+            true => FILE_MAX_BYTES,
+            false => FURTHER_MAX_BYTES,
+        };
         let mut content = Vec::new();
         let file = File::open(&path).map_err(failed("opening", &path))?;
-        file.take(FILE_MAX_BYTES + 1)
+        file.take(limit_bytes + 1)
             .read_to_end(&mut content)
             .map_err(failed("reading", &path))?;
-        if content.len() as u64 > FILE_MAX_BYTES {
-            return Err(StateError::TooLarge(path));
+        if content.len() as u64 > limit_bytes {
+            return Err(StateError::TooLarge { path, limit_bytes });
         }
         Ok(Some(content))
+    }
+
+    /// Makes the folders of a name, with mode 0700.
+    fn make_folders(&self, name: &str) -> Result<(), StateError> {
+        let Some((folders, _)) = name.rsplit_once('/') else {
+            return Ok(());
+        };
+        let path = self.path.join(folders);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(failed("making the directory", &path))
     }
 
     fn put(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
@@ -381,8 +427,9 @@ impl StateDir {
         };
         write().map_err(failed("writing", &temporary))?;
         fs::rename(&temporary, &path).map_err(failed("renaming to", &path))?;
-        let synced = File::open(&self.path).and_then(|directory| directory.sync_all());
-        synced.map_err(failed("syncing", &self.path))
+        let directory = path.parent().unwrap_or(&self.path);
+        let synced = File::open(directory).and_then(|directory| directory.sync_all());
+        synced.map_err(failed("syncing", directory))
     }
 }
 
@@ -400,49 +447,25 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn read_archive(input: impl Read) -> Result<Archive, StateError> {
-    let mut text = String::new();
-    let read = input.take(ARCHIVE_MAX_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| StateError::Archive(error.to_string()))?;
-    if text.len() as u64 > ARCHIVE_MAX_BYTES {
-        return Err(StateError::Archive(format!(
-            "larger than {ARCHIVE_MAX_BYTES} bytes"
-        )));
-    }
-    // Only the place is told: the parser's text could quote the key.
-    serde_json::from_str(&text).map_err(|error| {
-        StateError::Archive(format!("line {}, column {}", error.line(), error.column()))
-    })
+/// Whether a file is this module's own.
+fn is_own(name: &str) -> bool {
+    [
+        KEY_FILE,
+        CERTIFICATE_FILE,
+        BUNDLE_FILE,
+        LOCK_FILE,
+        rotation::NEXT_KEY_FILE,
+        rotation::NEXT_CERTIFICATE_FILE,
+        rotation::ROOTS_FILE,
+    ]
+    .contains(&name)
 }
 
-fn check_archive(archive: &Archive, trust_domain: &TrustDomain) -> Result<(), StateError> {
-    if archive.format != ARCHIVE_FORMAT {
-        return Err(StateError::Archive(format!(
-            "its format is not {ARCHIVE_FORMAT}"
-        )));
-    }
-    let file = |name: &str| {
-        let text = archive.files.get(name).map(String::as_str);
-        text.ok_or_else(|| StateError::Archive(format!("{name} is missing")))
-    };
-    let (certificate, key, bundle) = (file(CERTIFICATE_FILE)?, file(KEY_FILE)?, file(BUNDLE_FILE)?);
-    let authority = Authority::from_pem(trust_domain.clone(), certificate, key);
-    authority.map_err(|error| StateError::Archive(error.to_string()))?;
-    let bundle = Bundle::from_pem(trust_domain.clone(), bundle.as_bytes(), 0);
-    bundle.map_err(|error| StateError::Archive(error.to_string()))?;
-    for name in archive.files.keys() {
-        if ![KEY_FILE, CERTIFICATE_FILE, BUNDLE_FILE].contains(&name.as_str()) {
-            foreign_name(name)?;
-        }
-    }
-    Ok(())
-}
-
-/// A plain file name that is none of this module's own.
+/// A name of plain parts that is none of this module's own; folders are parts with a slash between.
 fn foreign_name(name: &str) -> Result<&str, StateError> {
-    let is_plain = Path::new(name).file_name() == Some(OsStr::new(name)) && !name.starts_with('.');
-    let is_ours = [KEY_FILE, CERTIFICATE_FILE, BUNDLE_FILE, LOCK_FILE].contains(&name);
-    if !is_plain || is_ours || name.ends_with(TEMPORARY_SUFFIX) || name.contains('\0') {
+    let parts = name.split('/').count();
+    let is_plain = parts <= NAME_PARTS_MAX && name.split('/').all(archive::is_plain);
+    if !is_plain || is_own(name) || name.ends_with(TEMPORARY_SUFFIX) || name.contains('\0') {
         return Err(StateError::Name(name.to_owned()));
     }
     Ok(name)

@@ -80,6 +80,36 @@ fn a_node_comes_back_from_its_backup() {
 }
 
 #[test]
+fn a_control_plane_comes_back_as_another_instance_with_its_links() {
+    let (folder, config, _) = node();
+    let kept = [
+        "cluster.yaml",
+        "cluster.yaml.last-good",
+        "invitations.json",
+        "bundles.json",
+        "control/import-ports.json",
+        "control/peers/west.json",
+    ];
+    fs::create_dir_all(folder.file("state/control/peers")).unwrap();
+    for name in kept.iter().chain(&["control/instance.json"]) {
+        let file = folder.put(&format!("state/{name}"), name);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let archive = folder.named("east.backup");
+    assert_eq!(backup(&config, &archive, &[]).code, 0);
+    for overwrite in [&["--overwrite"][..], &[]] {
+        let ran = restore(&config, &archive, overwrite);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        for name in kept {
+            let restored = fs::read_to_string(folder.file(&format!("state/{name}")));
+            assert_eq!(restored.unwrap(), name);
+        }
+        assert!(!folder.file("state/control/instance.json").exists());
+        fs::remove_dir_all(folder.file("state")).unwrap();
+    }
+}
+
+#[test]
 fn neither_a_backup_nor_a_state_is_overwritten_without_being_told() {
     let (folder, config, bundle) = node();
     let archive = folder.put("east.backup", "precious");

@@ -184,8 +184,13 @@ fn further_files_are_replaced_all_at_once() {
         ".",
         "..",
         "../x",
-        "a/b",
+        "a//b",
+        "a/../b",
+        "a/.b/c",
+        "a/b/c/d/e",
         "/etc/passwd",
+        "roots.json",
+        "ca-next.key",
         "x/",
         ".hidden",
         "ca.key",
@@ -215,7 +220,7 @@ fn backup_restores_into_an_empty_directory_only() {
         .unwrap();
 
     let elsewhere = StateDir::open(temp.path().join("elsewhere")).unwrap();
-    elsewhere.restore(&domain(A), &archive[..]).unwrap();
+    elsewhere.restore(&domain(A), &[], &archive[..]).unwrap();
     assert_eq!(
         elsewhere.read("ports.json").unwrap().as_deref(),
         Some(&b"{}"[..])
@@ -226,7 +231,7 @@ fn backup_restores_into_an_empty_directory_only() {
     assert_eq!(after.authority.key_pem(), before.authority.key_pem());
 
     let error = elsewhere
-        .restore(&domain(A), &archive[..])
+        .restore(&domain(A), &[], &archive[..])
         .unwrap_err()
         .to_string();
     assert!(
@@ -235,7 +240,7 @@ fn backup_restores_into_an_empty_directory_only() {
     );
     let other = StateDir::open(temp.path().join("other")).unwrap();
     assert!(
-        other.restore(&domain(B), &archive[..]).is_err(),
+        other.restore(&domain(B), &[], &archive[..]).is_err(),
         "another cluster's backup"
     );
     assert_eq!(
@@ -279,7 +284,7 @@ fn damaged_archive_is_refused_and_quotes_no_key() {
     for (index, text) in cases.iter().enumerate() {
         let target = StateDir::open(temp.path().join(format!("target{index}"))).unwrap();
         let error = target
-            .restore(&domain(A), text.as_bytes())
+            .restore(&domain(A), &[], text.as_bytes())
             .unwrap_err()
             .to_string();
         assert!(
@@ -292,6 +297,68 @@ fn damaged_archive_is_refused_and_quotes_no_key() {
             "case {index}"
         );
     }
+}
+
+#[test]
+fn folders_are_backed_up_whole_and_what_is_of_one_life_is_left_out() {
+    let (temp, path) = started();
+    let state = StateDir::open(&path).unwrap();
+    let files = [
+        "cluster.yaml",
+        "control/instance.json",
+        "control/peers/west.json",
+    ];
+    for name in files {
+        state.write(name, name.as_bytes()).unwrap();
+    }
+    assert_eq!(mode(&path.join("control/peers")), 0o700);
+    fs::write(path.join("control/peers/west.json.new"), "half").unwrap();
+    let mut archive = Vec::new();
+    let further = ["cluster.yaml", "control/", "absent/"];
+    state.backup(&further, &mut archive).unwrap();
+
+    let elsewhere = StateDir::open(temp.path().join("elsewhere")).unwrap();
+    let of_one_life = ["control/instance.json"];
+    elsewhere
+        .restore(&domain(A), &of_one_life, &archive[..])
+        .unwrap();
+    for name in ["cluster.yaml", "control/peers/west.json"] {
+        let restored = elsewhere.read(name).unwrap();
+        assert_eq!(restored.as_deref(), Some(name.as_bytes()));
+        assert_eq!(mode(&elsewhere.path().join(name)), 0o600);
+    }
+    assert_eq!(elsewhere.read("control/instance.json").unwrap(), None);
+    assert!(
+        !elsewhere
+            .path()
+            .join("control/peers/west.json.new")
+            .exists()
+    );
+
+    // What is left out must not be there from before.
+    let occupied = StateDir::open(temp.path().join("occupied")).unwrap();
+    occupied.write("control/instance.json", b"old").unwrap();
+    let error = occupied
+        .restore(&domain(A), &of_one_life, &archive[..])
+        .unwrap_err();
+    assert!(matches!(error, StateError::Occupied(_)), "{error}");
+}
+
+#[test]
+fn backup_that_no_restore_would_read_is_not_written() {
+    let (_temp, path) = started();
+    let state = StateDir::open(&path).unwrap();
+    let large = vec![b'x'; 23 * 1024 * 1024];
+    for name in ["control/a", "control/b", "control/c"] {
+        state.write(name, &large).unwrap();
+    }
+    let mut archive = Vec::new();
+    let error = state.backup(&["control/"], &mut archive).unwrap_err();
+    assert!(
+        matches!(error, StateError::BackupTooLarge { .. }),
+        "{error}"
+    );
+    assert!(archive.is_empty());
 }
 
 fn start(path: &Path) -> Result<State, StateError> {
