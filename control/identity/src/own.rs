@@ -10,10 +10,11 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::authority::{Authority, AuthorityError, BACKDATED};
 use crate::leaf::{Leaf, LeafError};
+use crate::state::{StateDir, StateError};
 use crate::tls;
 
 /// Who we are in handshakes: the leaf in use, as rustls asks for it. Every new handshake takes the leaf of the moment;
@@ -28,7 +29,12 @@ pub struct OwnIdentity {
 enum Source {
     /// We issue it ourselves.
     Authority {
-        authority: Arc<Authority>,
+        /// Shared by all that were made from one another.
+        authority: Arc<RwLock<Arc<Authority>>>,
+        /// The root of the leaf in use.
+        root: RwLock<CertificateDer<'static>>,
+        /// Where the authority is kept, if it may change there.
+        kept: Option<Arc<StateDir>>,
         dns_names: Vec<DnsName>,
         lifetime: Duration,
     },
@@ -88,15 +94,59 @@ impl OwnIdentity {
         lifetime: Duration,
         now: UnixTime,
     ) -> Result<Self, AuthorityError> {
+        let authority = Arc::new(RwLock::new(authority));
+        Self::issued_by_shared(authority, id, dns_names, lifetime, now)
+    }
+
+    fn issued_by_shared(
+        shared: Arc<RwLock<Arc<Authority>>>,
+        id: &SpiffeId,
+        dns_names: Vec<DnsName>,
+        lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<Self, AuthorityError> {
+        let authority = Arc::clone(&shared.read());
         let leaf = authority.issue(id, &dns_names, now, lifetime)?;
         Ok(Self::with_source(
             &leaf,
             Source::Authority {
-                authority,
+                root: RwLock::new(authority.root().clone()),
+                authority: shared,
+                kept: None,
                 dns_names,
                 lifetime,
             },
         )?)
+    }
+
+    /// As it is, and from now on [`follow`](Self::follow) looks into this directory for the authority that issues.
+    #[must_use]
+    pub fn following(mut self, state_dir: Arc<StateDir>) -> Self {
+        if let Source::Authority { kept, .. } = &mut self.source {
+            *kept = Some(state_dir);
+        }
+        self
+    }
+
+    /// Takes the authority that issues by now, if another root took over in the state directory that is followed. The
+    /// leaf in use, and those made from it [under names](Self::under_names), are then due for renewal. Reads from disk.
+    ///
+    /// # Errors
+    /// Why the directory cannot be read; the authority of before goes on issuing.
+    pub fn follow(&self, now: UnixTime) -> Result<(), StateError> {
+        let Source::Authority {
+            authority,
+            kept: Some(state_dir),
+            ..
+        } = &self.source
+        else {
+            return Ok(());
+        };
+        let found = state_dir.load(self.id.trust_domain(), now)?.authority;
+        if found.root() != authority.read().root() {
+            *authority.write() = Arc::new(found);
+        }
+        Ok(())
     }
 
     /// The same identity in a leaf of its own that carries these names, with the same issuer and lifetime: for a
@@ -118,7 +168,7 @@ impl OwnIdentity {
             return None;
         };
         let authority = Arc::clone(authority);
-        Some(Self::issued_by(
+        Some(Self::issued_by_shared(
             authority, &self.id, dns_names, *lifetime, now,
         ))
     }
@@ -143,9 +193,17 @@ impl OwnIdentity {
         self.current.read().not_after
     }
 
-    /// How long from `now` until the leaf in use should be renewed: at half of its life, zero when that has passed.
+    /// How long from `now` until the leaf in use should be renewed: at half of its life, zero when that has passed or
+    /// another root of ours issues by now.
     #[must_use]
     pub fn next_renewal(&self, now: UnixTime) -> Duration {
+        if let Source::Authority {
+            authority, root, ..
+        } = &self.source
+            && *root.read() != *authority.read().root()
+        {
+            return Duration::ZERO;
+        }
         let current = self.current.read();
         let (start, end) = (current.issued_at.as_secs(), current.not_after.as_secs());
         let half = start + end.saturating_sub(start) / 2;
@@ -159,13 +217,18 @@ impl OwnIdentity {
     pub fn renew(&self, now: UnixTime) -> Result<(), RenewalError> {
         let Source::Authority {
             authority,
+            root,
             dns_names,
             lifetime,
+            ..
         } = &self.source
         else {
             return Err(RenewalError::FromOutside);
         };
-        self.replace(&authority.issue(&self.id, dns_names, now, *lifetime)?)
+        let authority = Arc::clone(&authority.read());
+        self.replace(&authority.issue(&self.id, dns_names, now, *lifetime)?)?;
+        *root.write() = authority.root().clone();
+        Ok(())
     }
 
     /// Uses a leaf issued elsewhere from now on. It must be for the same identity.

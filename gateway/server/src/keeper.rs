@@ -10,7 +10,7 @@ use corinth_core::{Action, Event};
 use corinth_identity::OwnIdentity;
 use corinth_model::{ClusterName, GatewayId};
 use corinth_transport::{Link, LinkState};
-use rustls::time_provider::TimeProvider;
+use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -156,7 +156,8 @@ pub(crate) fn carry_out(shared: &Shared) {
     }
 }
 
-/// Renews our certificate at half its life; the one in use stays until the new one is there.
+/// Renews our certificate at half its life, and when another root of our own took over; the one in use stays until the
+/// new one is there.
 pub(crate) async fn renew(own: Arc<OwnIdentity>, clock: Arc<dyn TimeProvider>) {
     /// The clock is looked at this often: it may be set while we wait.
     const LOOK: Duration = Duration::from_secs(60);
@@ -164,6 +165,7 @@ pub(crate) async fn renew(own: Arc<OwnIdentity>, clock: Arc<dyn TimeProvider>) {
         let Some(now) = clock.current_time() else {
             return;
         };
+        follow(&own, now).await;
         let wait = own.next_renewal(now);
         if !wait.is_zero() {
             sleep(wait.min(LOOK)).await;
@@ -176,5 +178,14 @@ pub(crate) async fn renew(own: Arc<OwnIdentity>, clock: Arc<dyn TimeProvider>) {
                 sleep(RENEWAL_RETRY).await;
             }
         }
+    }
+}
+
+/// Looks whether another root of our own took over. Without an answer the one of before issues.
+async fn follow(own: &Arc<OwnIdentity>, now: UnixTime) {
+    let own = Arc::clone(own);
+    let looked = tokio::task::spawn_blocking(move || own.follow(now)).await;
+    if let Ok(Err(error)) = looked {
+        warn!(%error, "the state directory cannot be read; the root of before issues");
     }
 }

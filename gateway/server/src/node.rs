@@ -61,7 +61,9 @@ impl Node {
         match (&settings.identity, &files.identity) {
             (Identity::BuiltIn { leaf_lifetime }, _) => {
                 let state = state_dir.load_or_create(domain, now)?;
-                Self::with_authority(settings, state.authority, *leaf_lifetime, now)
+                let (authority, pem) = (state.authority, state.bundle_pem);
+                let kept = Some(Arc::new(state_dir));
+                Self::with_authority(settings, authority, pem, kept, *leaf_lifetime, now)
             }
             (
                 Identity::Authority { leaf_lifetime, .. },
@@ -69,7 +71,8 @@ impl Node {
             ) => {
                 let authority =
                     Authority::from_pem(domain.clone(), certificate.pem(), key.expose())?;
-                Self::with_authority(settings, authority, *leaf_lifetime, now)
+                let pem = authority.certificate_pem().to_owned();
+                Self::with_authority(settings, authority, pem, None, *leaf_lifetime, now)
             }
             (
                 _,
@@ -100,13 +103,18 @@ impl Node {
     fn with_authority(
         settings: &Settings,
         authority: Authority,
+        bundle_pem: String,
+        kept: Option<Arc<StateDir>>,
         lifetime: Duration,
         now: UnixTime,
     ) -> Result<Self, IdentityError> {
         let authority = Arc::new(authority);
         let id = gateway_id(settings).spiffe_id();
-        let bundle_pem = authority.certificate_pem().to_owned();
         let own = OwnIdentity::issued_by(Arc::clone(&authority), &id, Vec::new(), lifetime, now)?;
+        let own = match kept {
+            Some(state_dir) => own.following(state_dir),
+            None => own,
+        };
         Ok(Self {
             own: Arc::new(own),
             authority: Some(authority),

@@ -54,6 +54,42 @@ fn failed_renewal_keeps_the_leaf() {
 }
 
 #[test]
+fn root_that_took_over_in_the_state_directory_issues_the_next_leaf() {
+    let temp = tempfile::TempDir::new().unwrap();
+    let open = || StateDir::open(temp.path().join("state")).unwrap();
+    let first = open().load_or_create(&domain(A), at(NOW)).unwrap();
+    let authority = Arc::new(first.authority);
+    let own = OwnIdentity::issued_by(authority, &gateway(A), Vec::new(), LEAF_LIFETIME, at(NOW));
+    let own = own.unwrap().following(Arc::new(open()));
+    let named = own.under_names(Vec::new(), at(NOW)).unwrap().unwrap();
+    let is_due = |own: &OwnIdentity| own.next_renewal(at(NOW)).is_zero();
+    open().begin_rotation(&domain(A), at(NOW)).unwrap();
+    own.follow(at(NOW)).unwrap();
+    assert!(!is_due(&own), "the old root still issues");
+    let switched = open().switch_rotation(&domain(A), at(NOW)).unwrap();
+    own.follow(at(NOW)).unwrap();
+    assert!(is_due(&own) && is_due(&named));
+    own.renew(at(NOW)).unwrap();
+    assert!(
+        !is_due(&own) && is_due(&named),
+        "each has a leaf of its own"
+    );
+    named.renew(at(NOW)).unwrap();
+    assert!(!is_due(&named));
+    let bundles = bundles(&[(A, switched.authority.root())]);
+    let peer = crate::GatewayVerifier::dialer(bundles, crate::Denials::default(), domain(A));
+    for own in [&own, &named] {
+        let leaf = &own.certified().cert[0];
+        peer.verify(leaf, &[], crate::Side::Server, at(NOW))
+            .unwrap();
+    }
+    // A directory that cannot be read changes nothing.
+    std::fs::remove_dir_all(temp.path()).unwrap();
+    assert!(own.follow(at(NOW)).is_err());
+    own.renew(at(NOW)).unwrap();
+}
+
+#[test]
 fn leaf_from_outside_is_replaced_from_outside() {
     let forge = Forge::root(A);
     let leaf = |slot: u32| {
