@@ -16,3 +16,4 @@
 
 pub mod cluster;
 pub mod link;
+pub mod trust;

@@ -135,7 +135,8 @@ pub struct Rejected {
     #[prost(string, tag = "3")]
     pub code: ::prost::alloc::string::String,
 }
-/// The writer's roots. Older sequences are ignored; the same sequence with other roots is refused.
+/// The writer's roots, and which of the reader's it holds; sent again when either changes. Older sequences are ignored; the
+/// same sequence with other roots is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Trust {
     #[prost(uint64, tag = "1")]
@@ -143,6 +144,10 @@ pub struct Trust {
     /// DER certificates.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The sequence of the reader's roots that the writer holds and uses: a new root issues once every peer holds it.
+    /// Absent if it holds none that was told.
+    #[prost(uint64, optional, tag = "3")]
+    pub held_sequence: ::core::option::Option<u64>,
 }
 /// Where the writer's gateways are reached.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
