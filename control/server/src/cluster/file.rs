@@ -81,8 +81,8 @@ pub struct ObjectsFile {
 struct Shared {
     path: PathBuf,
     own: Own,
-    /// Held by whoever reads or changes the file, so that one does not overtake the other. Nobody else takes it, and
-    /// it is never taken on a thread of the runtime but by [`Cluster::write`], whose callers know that it blocks.
+    /// Held by whoever reads or changes the file, so that one does not overtake the other. What takes it says that it
+    /// blocks; readers of what is declared never do.
     disk: Mutex<Known>,
     fixed: RwLock<Arc<Fixed>>,
     declared: watch::Sender<Arc<Declared>>,
@@ -132,7 +132,7 @@ impl ObjectsFile {
         Ok(Self { shared, following })
     }
 
-    /// Replaces what is declared elsewhere, from now on.
+    /// Replaces what is declared elsewhere, from now on. Blocks while the file is being written.
     pub fn set_static(&self, fixed: Fixed) {
         *self.shared.fixed.write() = Arc::new(fixed);
         let known = self.shared.disk.lock();
