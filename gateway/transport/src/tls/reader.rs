@@ -384,7 +384,7 @@ impl Reader {
         let buffer = self.buffer.get_or_insert_with(|| Buffer::take(self.size));
         let room = &mut buffer[self.sealed.end..];
         let room_bytes = room.len();
-        let received = socket.try_read(room)?;
+        let received = ready::try_read(socket, room)?;
         self.sealed.end += received;
         if received == 0 {
             self.ended = true;
