@@ -234,7 +234,7 @@ impl Gateway {
     ) -> Result<BTreeMap<Listening, SocketAddr>, ListenError> {
         let mut opened = BTreeMap::new();
         for door in wanted.iter().filter(|door| !open.contains_key(door)) {
-            let (bound, listeners) = listen::bind(door.address, self.workers.len())?;
+            let (bound, listeners) = listen::bind(door.address, door.door, self.workers.len())?;
             opened.insert(*door, (bound, listeners));
         }
         let opened = opened.into_iter().map(|(door, (bound, listeners))| {

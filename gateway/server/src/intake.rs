@@ -9,6 +9,7 @@ use corinth_model::{
 };
 use fast_socks5::{Socks5Command, server::Socks5ServerProtocol, util::target_addr::TargetAddr};
 use rustls::server::Acceptor;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -238,9 +239,10 @@ fn begin(
     said: Said,
     began: Instant,
 ) -> impl Future<Output = ()> + Send {
-    // It fails only on a socket that is gone, which the session finds out.
-    let _ = socket.set_nodelay(true);
-    relay::arm(&socket);
+    if intake != Intake::Import {
+        // It fails only on a socket that is gone, which the session finds out.
+        let _ = relay::prepare(&SockRef::from(&socket));
+    }
     let client = Client {
         socket,
         source,

@@ -5,14 +5,16 @@
 //! a reset as a reset, and nothing that was cut ever looks like an end.
 
 use std::{
-    io::{self, IoSliceMut},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    io::{self, IoSliceMut, Write},
+    mem::MaybeUninit,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use corinth_model::Failure;
 use corinth_transport::{Fill, ReadHalf, Stream, StreamError, WriteHalf, ready};
-use socket2::SockRef;
+use futures_util::FutureExt;
+use socket2::{SockRef, Socket};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
@@ -28,6 +30,8 @@ pub(crate) struct Carried {
     sent_bytes: AtomicU64,
     /// Received and written to the socket.
     received_bytes: AtomicU64,
+    /// The socket has ended, and the peer was told.
+    socket_ended: AtomicBool,
 }
 
 impl Carried {
@@ -119,18 +123,19 @@ async fn send(
         to_peer.flush().await.map_err(failure_of)?;
     }
     rest.bytes = Vec::new();
-    if rest.ended {
-        return end(to_peer, rest.end_is_queued).await;
-    }
-    loop {
+    while !rest.ended {
         let read = to_peer.lend(appetite.bytes(), |room| socket.try_read_vectored(room));
         match read {
-            Ok(0) => return end(to_peer, false).await,
+            Ok(0) => rest.ended = true,
             Ok(bytes) => {
                 carried.add_sent(bytes);
                 appetite.got(bytes);
-                to_peer.flush().await.map_err(failure_of)?;
-                consume_budget().await;
+                // An end that has come already leaves with the last bytes.
+                rest.ended = has_ended(socket).map_err(|_| side.reset())?;
+                if !rest.ended {
+                    to_peer.flush().await.map_err(failure_of)?;
+                    consume_budget().await;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready::readable(socket).await.map_err(|_| side.reset())?;
@@ -139,13 +144,28 @@ async fn send(
             Err(_) => return Err(side.reset()),
         }
     }
-}
-
-async fn end(to_peer: &mut WriteHalf<'_>, is_queued: bool) -> Result<(), Failure> {
-    if !is_queued {
+    if !rest.end_is_queued {
         to_peer.put_end().map_err(failure_of)?;
     }
-    to_peer.flush().await.map_err(failure_of)
+    to_peer.flush().await.map_err(failure_of)?;
+    carried.socket_ended.store(true, Relaxed);
+    Ok(())
+}
+
+/// Whether nothing is left to read but the end: the runtime has heard of it, and the kernel confirms. A reset that is
+/// found must be acted upon: the kernel tells it once, and says afterwards that the socket has ended.
+fn has_ended(socket: &TcpStream) -> io::Result<bool> {
+    let ready = socket.ready(Interest::READABLE).now_or_never();
+    let is_closed = matches!(ready, Some(Ok(ready)) if ready.is_read_closed());
+    if !is_closed {
+        return Ok(false);
+    }
+    match SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(bytes) => Ok(bytes == 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Copies as much of `bytes` as the room takes.
@@ -166,14 +186,24 @@ async fn receive(
     from_peer: &mut ReadHalf<'_>,
     carried: &Carried,
 ) -> Result<(), Failure> {
+    // Of a socket just connected the runtime does not know yet that it takes bytes.
+    let mut is_first = true;
     loop {
         match from_peer.fill().await.map_err(failure_of)? {
             Fill::End => {
-                // An error here is the socket's own end, which the other direction reports.
-                let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Write);
+                // Where the socket has ended before, it is closed next, which says the same.
+                if !carried.socket_ended.load(Relaxed) {
+                    // An error here is the socket's own end, which the other direction reports.
+                    let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Write);
+                }
                 return Ok(());
             }
-            Fill::Data => match from_peer.lend(|chunks| socket.try_write_vectored(chunks)) {
+            Fill::Data => match from_peer.lend(|chunks| {
+                if std::mem::take(&mut is_first) {
+                    return (&*SockRef::from(socket)).write_vectored(chunks);
+                }
+                socket.try_write_vectored(chunks)
+            }) {
                 Ok(bytes) => {
                     carried.add_received(bytes);
                     consume_budget().await;
@@ -226,6 +256,13 @@ pub(crate) async fn idleness(idle: Option<Duration>, carried: &Carried) {
 /// The failure a stream ended with.
 pub(crate) fn failure_of(error: StreamError) -> Failure {
     error.failure()
+}
+
+/// What every socket of an application has from its first byte on: small writes leave at once, and a cut stream does not
+/// look ended, see [`arm`]. Connections have it from their listener if that has it.
+pub(crate) fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_linger(Some(Duration::ZERO))
 }
 
 /// From now on the kernel ends this socket with RST, also when this process is killed: a cut stream must not
@@ -299,6 +336,58 @@ mod tests {
             appetite.got(100);
         }
         assert_eq!(appetite.bytes(), Appetite::SMALL_BYTES);
+    }
+
+    /// A socket that has got `bytes` and then what `last` does, and has heard of both.
+    async fn got(bytes: &[u8], last: impl FnOnce(TcpStream)) -> TcpStream {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        last(client);
+        while !socket
+            .ready(Interest::READABLE)
+            .await
+            .unwrap()
+            .is_read_closed()
+        {
+            tokio::task::yield_now().await;
+        }
+        socket
+    }
+
+    #[tokio::test]
+    async fn an_end_is_seen_only_behind_the_last_byte() {
+        let socket = got(b"12", drop).await;
+        assert!(!has_ended(&socket).unwrap());
+        let mut room = [0; 8];
+        assert_eq!(socket.try_read(&mut room).unwrap(), 2);
+        assert!(has_ended(&socket).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_reset_behind_the_last_byte_is_no_end() {
+        let socket = got(b"12", abort).await;
+        let mut room = [0; 8];
+        // The kernel may have thrown away what it had.
+        let _ = socket.try_read(&mut room);
+        let found = has_ended(&socket).map_err(|error| error.kind());
+        assert!(
+            matches!(found, Err(io::ErrorKind::ConnectionReset)),
+            "{found:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_goes_on_has_not_ended() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        assert!(!has_ended(&socket).unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,14 @@
 //! The story of one connection of a local client: ask the core, walk the plan, relay, record.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
 use corinth_api::{SourceClaim, StreamKind, StreamOpen};
 use corinth_core::{Outcome, Plan, Request};
 use corinth_daemon::drain::Phase;
 use corinth_model::{ClusterName, Failure, Reason, Refusal, Target};
-use corinth_transport::{Link, LinkState, Stream};
+use corinth_transport::{Link, LinkState, Stream, ready};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
@@ -163,20 +165,38 @@ fn reason_of(outcome: Outcome) -> Reason {
 
 /// Connects to an endpoint.
 pub(crate) async fn connect(shared: &Shared, address: SocketAddr) -> Result<TcpStream, Failure> {
-    let connected = timeout(shared.times().connect, TcpStream::connect(address)).await;
-    let socket = match connected {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            return Err(Failure::EndpointRefused);
+    let connected = timeout(shared.times().connect, dial(address)).await;
+    match connected {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(Failure::EndpointRefused)
         }
-        Ok(Err(_)) => return Err(Failure::EndpointUnreachable),
-        Err(_) => return Err(Failure::EndpointTimeout),
+        Ok(Err(_)) => Err(Failure::EndpointUnreachable),
+        Err(_) => Err(Failure::EndpointTimeout),
+    }
+}
+
+/// Connects without a wait where the endpoint has answered by the time we look again, as those of the same machine do.
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    relay::prepare(&socket)?;
+    let address = address.into();
+    let is_under_way = |tried: io::Result<()>| match tried {
+        Ok(()) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(Errno::ALREADY.raw_os_error()) => Ok(true),
+        Err(error) => Err(error),
     };
-    socket
-        .set_nodelay(true)
-        .map_err(|_| Failure::EndpointUnreachable)?;
-    relay::arm(&socket);
-    Ok(socket)
+    let waits = is_under_way(socket.connect(&address))? && is_under_way(socket.connect(&address))?;
+    let stream = TcpStream::from_std(socket.into())?;
+    if waits {
+        ready::writable(&stream).await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
 }
 
 /// Opens a stream to a cluster, at its best gateway, then at its others.
@@ -289,5 +309,31 @@ pub(crate) async fn unlinked(shared: &Shared, state: &mut watch::Receiver<LinkSt
         Failure::PathDead
     } else {
         Failure::Withdrawn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_on_this_machine_is_connected_and_prepared() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = dial(listener.local_addr().unwrap()).await.unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.linger().unwrap(), Some(std::time::Duration::ZERO));
+        assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_does_not_listen_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = dial(address).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 }
