@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpStream, ToSocketAddrs},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -98,22 +99,63 @@ pub fn tune(socket: &SockRef<'_>, spec: &TestSpec) -> io::Result<()> {
     Ok(())
 }
 
-/// Notes what the kernel granted to a connection.
-pub fn note_granted(stream: &TcpStream, environment: &mut Environment) {
-    let socket = SockRef::from(stream);
-    environment.send_buffer_bytes = socket.send_buffer_size().ok().map(|bytes| bytes as u64);
-    environment.receive_buffer_bytes = socket.recv_buffer_size().ok().map(|bytes| bytes as u64);
-    environment.congestion_control = congestion_control(stream);
-    environment.segment_bytes = facts(stream).map(|facts| facts.segment_bytes);
-    let device = stream
-        .peer_addr()
-        .ok()
-        .and_then(|peer| netlink::device_towards(peer.ip()));
-    if let Some(device) = device {
-        environment.device = device.name;
-        environment.mtu = device.mtu;
-        environment.qdisc = device.qdisc;
-        environment.offloads = device.offloads;
+/// What the kernel granted to a connection, and the device it leaves by.
+#[derive(Debug, Clone, Default)]
+pub struct Granted {
+    send_buffer_bytes: Option<u64>,
+    receive_buffer_bytes: Option<u64>,
+    congestion_control: Option<String>,
+    segment_bytes: Option<u32>,
+    device: Option<netlink::Device>,
+}
+
+impl Granted {
+    /// To a connection that is open: of one that was shut down the kernel no longer knows the peer.
+    pub fn to(stream: &TcpStream) -> Self {
+        let socket = SockRef::from(stream);
+        let peer = stream.peer_addr().ok();
+        Self {
+            send_buffer_bytes: socket.send_buffer_size().ok().map(|bytes| bytes as u64),
+            receive_buffer_bytes: socket.recv_buffer_size().ok().map(|bytes| bytes as u64),
+            congestion_control: congestion_control(stream),
+            segment_bytes: facts(stream).map(|facts| facts.segment_bytes),
+            device: peer.and_then(|peer| netlink::device_towards(peer.ip())),
+        }
+    }
+
+    /// Writes it down in place of what is usual on this machine.
+    pub fn write(self, environment: &mut Environment) {
+        environment.send_buffer_bytes = self.send_buffer_bytes;
+        environment.receive_buffer_bytes = self.receive_buffer_bytes;
+        if self.congestion_control.is_some() {
+            environment.congestion_control = self.congestion_control;
+        }
+        environment.segment_bytes = self.segment_bytes;
+        if let Some(device) = self.device {
+            environment.device = device.name;
+            environment.mtu = device.mtu;
+            environment.qdisc = device.qdisc;
+            environment.offloads = device.offloads;
+        }
+    }
+}
+
+/// What was granted to the first of many brief connections that asks to be looked at.
+#[derive(Debug, Clone, Default)]
+pub struct FirstGranted(Arc<OnceLock<Granted>>);
+
+impl FirstGranted {
+    /// Looks at a connection, unless it was done with another one.
+    pub fn look_at(&self, stream: &TcpStream) {
+        if self.0.get().is_none() {
+            // Another one may have been quicker.
+            let _ = self.0.set(Granted::to(stream));
+        }
+    }
+
+    /// What was seen, if anything.
+    pub fn seen(&self) -> Option<Granted> {
+        self.0.get().cloned()
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     latency::Times,
     result::{Rate, TestResult, Verified},
     schedule::{self, Schedule},
-    socket,
+    socket::{self, FirstGranted, Granted},
     spec::{Pace, Verify},
     wire::{PREAMBLE_BYTES, Report},
 };
@@ -39,6 +39,8 @@ pub(super) struct Asking {
     crew: Crew,
     sockets: Vec<Arc<TcpStream>>,
     per_second: Option<f64>,
+    /// To a connection that was not kept.
+    granted: FirstGranted,
 }
 
 impl Asking {
@@ -71,6 +73,7 @@ impl Asking {
             let caller = Caller {
                 addresses: context.addresses.clone(),
                 preamble: context.preamble(connection).encode(),
+                granted: (connection == 0).then(|| asking.granted.clone()),
             };
             let counter = asking.crew.count(connection);
             asking.crew.start(context, counter, move |member, span| {
@@ -85,6 +88,7 @@ impl Asking {
             crew: Crew::new(context.spec),
             sockets: Vec::new(),
             per_second: context.spec.rate_per_second,
+            granted: FirstGranted::default(),
         }
     }
 
@@ -128,6 +132,11 @@ impl Load for Asking {
         self.crew.samples()
     }
 
+    fn granted(&self) -> Option<Granted> {
+        let kept = self.sockets.first().map(|socket| Granted::to(socket));
+        kept.or_else(|| self.granted.seen())
+    }
+
     fn is_done(&self) -> bool {
         self.crew.is_done()
     }
@@ -145,9 +154,6 @@ impl Load for Asking {
     }
 
     fn write(&self, window: &Window, _: Option<&Report>, result: &mut TestResult) {
-        if let Some(socket) = self.sockets.first() {
-            socket::note_granted(socket, &mut result.environment);
-        }
         write_requests(self.crew.times(), self.per_second, window, result);
     }
 }
@@ -337,6 +343,8 @@ impl Lane {
 struct Caller {
     addresses: Vec<SocketAddr>,
     preamble: [u8; PREAMBLE_BYTES],
+    /// Where one of all callers says what its connections had.
+    granted: Option<FirstGranted>,
 }
 
 impl Caller {
@@ -392,6 +400,9 @@ impl Caller {
         stream.write_all(call)?;
         stream.read_exact(response)?;
         let answered = Instant::now();
+        if let Some(granted) = &self.granted {
+            granted.look_at(&stream);
+        }
         // The server closes first.
         let mut end = [0];
         match stream.read(&mut end)? {

@@ -19,6 +19,7 @@ use crate::{
     gate::Gate,
     result::{Datagrams, TestResult, Throughput},
     role::{Role, flows},
+    socket::Granted,
     spec::TestSpec,
     wire::{Report, TestId},
 };
@@ -209,6 +210,10 @@ impl Load for Flows {
             tcp: None,
         };
         self.flows.iter().map(sample).collect()
+    }
+
+    fn granted(&self) -> Option<Granted> {
+        None
     }
 
     fn is_done(&self) -> bool {

@@ -24,7 +24,7 @@ use crate::{
     response::{Body, Head},
     result::TestResult,
     schedule::{self, Schedule},
-    socket,
+    socket::{self, Granted},
     spec::{Pace, Reuse},
     url::Url,
     wire::Report,
@@ -40,6 +40,8 @@ const FAILURES_MAX: u32 = 1_000;
 pub(super) struct Http {
     crew: Crew,
     per_second: Option<f64>,
+    /// To the connection that found out whether there is a server.
+    granted: Granted,
 }
 
 /// What all connections ask for.
@@ -69,10 +71,12 @@ impl Http {
             context.spec,
             context.setup.connect_timeout,
         );
-        first.map_err(|source| Error::Unreachable {
+        let first = first.map_err(|source| Error::Unreachable {
             target: context.spec.target.clone(),
             source,
         })?;
+        let granted = Granted::to(&first);
+        drop(first);
         let mut crew = Crew::new(context.spec);
         for connection in 0..context.spec.connections {
             let fetch = fetch.clone();
@@ -81,7 +85,11 @@ impl Http {
                 fetch.run(member, span)
             })?;
         }
-        Ok(Self { crew, per_second })
+        Ok(Self {
+            crew,
+            per_second,
+            granted,
+        })
     }
 }
 
@@ -232,6 +240,10 @@ impl Connection {
 impl Load for Http {
     fn samples(&self) -> Vec<Sample> {
         self.crew.samples()
+    }
+
+    fn granted(&self) -> Option<Granted> {
+        Some(self.granted.clone())
     }
 
     fn is_done(&self) -> bool {

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     exchange::Questions,
     result::{Held, TestResult},
-    socket,
+    socket::Granted,
     spec::TestSpec,
     wire::Report,
 };
@@ -130,6 +130,10 @@ impl Load for Idle {
         }]
     }
 
+    fn granted(&self) -> Option<Granted> {
+        self.streams.first().map(Granted::to)
+    }
+
     fn is_done(&self) -> bool {
         false
     }
@@ -162,9 +166,6 @@ impl Load for Idle {
     fn halt(&mut self) {}
 
     fn write(&self, _: &Window, _: Option<&Report>, result: &mut TestResult) {
-        if let Some(stream) = self.streams.first() {
-            socket::note_granted(stream, &mut result.environment);
-        }
         result.held = Some(self.held.clone());
     }
 }

@@ -4,12 +4,17 @@ use super::{
     Context, asking::Asking, flows::Flows, idle::Idle, measure::Window, probe::Probe,
     streams::Streams,
 };
-use crate::{count::Sample, error::Error, result::TestResult, spec::Workload, wire::Report};
+use crate::{
+    count::Sample, error::Error, result::TestResult, socket::Granted, spec::Workload, wire::Report,
+};
 
 /// Threads that do the work of a test.
 pub(super) trait Load {
     /// Its connections as they are now.
     fn samples(&self) -> Vec<Sample>;
+
+    /// What the kernel granted to its connections, while they are open.
+    fn granted(&self) -> Option<Granted>;
 
     /// Whether it has come to its end by itself.
     fn is_done(&self) -> bool;

@@ -14,6 +14,7 @@ use crate::{
     error::Error,
     result::{Cost, Interval},
     schedule::Schedule,
+    socket::Granted,
     wire::{Report, Tell},
 };
 
@@ -123,6 +124,7 @@ pub(super) struct Measured {
     report: Option<Box<Report>>,
     fault: Option<String>,
     cost: Option<Cost>,
+    granted: Option<Granted>,
 }
 
 /// Runs a test from its start to its end. `control` is absent where the server is not ours.
@@ -147,6 +149,7 @@ pub(super) fn run(
     context.gate.open(started);
     let mut fault = course.run(loads, control.as_deref_mut(), heard, progress);
     let end = Looked::now(loads);
+    let granted = loads.iter().find_map(|load| load.granted());
     course.cut(loads, progress);
     let (before, mut meter) = course
         .counting
@@ -187,6 +190,7 @@ pub(super) fn run(
         fault,
         report,
         cost,
+        granted,
     })
 }
 
@@ -387,6 +391,9 @@ impl Measured {
         result.partial = self.fault.is_some();
         result.fault = self.fault;
         result.intervals = self.intervals;
+        if let Some(granted) = self.granted {
+            granted.write(&mut result.environment);
+        }
         for load in loads {
             load.write(&self.window, self.report.as_deref(), result);
         }

@@ -33,7 +33,7 @@ use crate::{
     result::{Gap, TestResult},
     schedule::{self, Schedule},
     seen::Seen,
-    socket,
+    socket::{self, Granted},
     wire::{PREAMBLE_BYTES, Report},
 };
 
@@ -283,6 +283,10 @@ impl Line {
 impl Load for Probe {
     fn samples(&self) -> Vec<Sample> {
         self.crew.samples()
+    }
+
+    fn granted(&self) -> Option<Granted> {
+        None
     }
 
     fn is_done(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     result::{TestResult, Throughput, Verified},
     role::{Role, role, streams},
-    socket,
+    socket::{self, Granted},
     spec::Verify,
     stream::{StreamFault, StreamPlan},
     wire::Report,
@@ -115,6 +115,11 @@ impl Load for Streams {
         self.streams.iter().map(sample).collect()
     }
 
+    fn granted(&self) -> Option<Granted> {
+        let first = self.streams.first()?;
+        Some(Granted::to(&first.socket))
+    }
+
     fn is_done(&self) -> bool {
         self.streams
             .iter()
@@ -137,9 +142,6 @@ impl Load for Streams {
     }
 
     fn write(&self, window: &Window, report: Option<&Report>, result: &mut TestResult) {
-        if let Some(stream) = self.streams.first() {
-            socket::note_granted(&stream.socket, &mut result.environment);
-        }
         let has = |part| self.streams.iter().any(|stream| stream.part == part);
         if has(Part::Sends) {
             result.up = Some(up(window, report));

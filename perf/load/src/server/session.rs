@@ -321,12 +321,14 @@ impl Session<'_> {
             };
             let before = counting.before.get(number).copied().unwrap_or_default();
             let count = work.count().since(before);
-            work.note_granted(&mut environment);
             match crate::role::role(spec, *number) {
                 Some(crate::role::Role::Up) => received.push(count.received_bytes),
                 Some(crate::role::Role::Down) => sent.push(count.sent_bytes),
                 Some(crate::role::Role::Answers) | None => {}
             }
+        }
+        if let Some(work) = self.work.values().next() {
+            work.granted().write(&mut environment);
         }
         report.sent_bytes = sent;
         report.received_bytes = received;

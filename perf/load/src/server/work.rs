@@ -20,9 +20,8 @@ use super::shared::{Arrival, Event, Shared};
 use crate::{
     count::{Count, Counter, Part, Sample},
     exchange::Answers,
-    result::Environment,
     role::{Role, role},
-    socket::{self, TcpFacts},
+    socket::{self, Granted, TcpFacts},
     stream::{StreamFault, StreamPlan},
 };
 
@@ -107,8 +106,8 @@ impl Work {
         socket::facts(&self.stream).map(|TcpFacts { retransmits, .. }| retransmits)
     }
 
-    pub(super) fn note_granted(&self, environment: &mut Environment) {
-        socket::note_granted(&self.stream, environment);
+    pub(super) fn granted(&self) -> Granted {
+        Granted::to(&self.stream)
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -262,6 +262,34 @@ fn the_congestion_control_is_the_one_asked_for_on_both_sides() {
 }
 
 #[test]
+fn what_was_granted_is_told_of_every_connection_that_tcp_carries() {
+    let fixture = server();
+    for workload in [
+        Workload::Stream,
+        Workload::Rr,
+        Workload::Crr,
+        Workload::Http,
+        Workload::Idle,
+        Workload::Mix,
+    ] {
+        let result = run_whole(&TestSpec {
+            congestion_control: Some("reno".to_owned()),
+            ..fixture.spec(workload)
+        });
+        let here = result.environment;
+        let control = here.congestion_control.as_deref();
+        assert_eq!(control, Some("reno"), "{workload:?}");
+        assert_eq!(here.device.as_deref(), Some("lo"), "{workload:?}");
+        assert!(here.mtu.is_some_and(|mtu| mtu > 1_000), "{workload:?}");
+        assert!(
+            here.segment_bytes.is_some_and(|bytes| bytes > 500),
+            "{workload:?}"
+        );
+        assert!(here.send_buffer_bytes.is_some(), "{workload:?}");
+    }
+}
+
+#[test]
 fn a_result_survives_being_written_down() {
     let fixture = server();
     let result = run_whole(&fixture.spec(Workload::Mix));
