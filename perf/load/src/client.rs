@@ -181,6 +181,12 @@ impl Context<'_> {
         self.setup.interrupted.load(Relaxed)
     }
 
+    /// Whether there are streams that only the end of the test ends.
+    fn sends_until_counted(&self) -> bool {
+        let has_streams = crate::role::streams(self.spec).next().is_some();
+        has_streams && self.spec.total_bytes.is_none()
+    }
+
     /// What a data connection begins with.
     const fn preamble(&self, connection: u32) -> Preamble {
         Preamble {

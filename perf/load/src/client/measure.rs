@@ -162,8 +162,11 @@ pub(super) fn run(
         Some(control) => control.stay_while(settle),
         None => settle(),
     }
-    // Those who send see that it is over before their connections break.
-    context.gate.shut();
+    // Whoever sends in bulk goes on until the server has counted: otherwise it would count a time in which nothing came
+    // any more, which is long on a busy machine. All others see that it is over before their connections break.
+    if !context.sends_until_counted() {
+        context.gate.shut();
+    }
     let report =
         control
             .as_deref_mut()
@@ -174,6 +177,7 @@ pub(super) fn run(
                     None
                 }
             });
+    context.gate.shut();
     loads.iter_mut().for_each(|load| load.halt());
     if let Some(control) = control.filter(|_| report.is_some()) {
         control.finish(heard);

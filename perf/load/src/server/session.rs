@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cost::{Carried, Meter},
-    count::Timeline,
+    count::{Count, Timeline},
     result::Environment,
     spec::{TestSpec, Verify, Workload},
     wire::{self, ASK_MAX_BYTES, Ask, Report, Tell, TestId},
@@ -137,7 +137,7 @@ struct Session<'a> {
 struct Counting {
     since: Instant,
     meter: Meter,
-    before: HashMap<u32, crate::count::Count>,
+    before: HashMap<u32, Count>,
 }
 
 /// Why a session does not go on.
@@ -258,8 +258,10 @@ impl Session<'_> {
             self.await_tail();
         }
         let now = Instant::now();
+        // At once: bytes go on coming.
+        let counts = self.counts();
         let mut counting = counting.unwrap_or_else(|| self.start_counting(now));
-        self.conclude(&mut report, &mut counting, now);
+        self.conclude(&mut report, &mut counting, &counts, now);
         (end, report)
     }
 
@@ -268,12 +270,13 @@ impl Session<'_> {
         Counting {
             since: now,
             meter: Meter::start(&self.host.settings.watch, now),
-            before: self
-                .work
-                .iter()
-                .map(|(number, work)| (*number, work.count()))
-                .collect(),
+            before: self.counts(),
         }
+    }
+
+    fn counts(&self) -> HashMap<u32, Count> {
+        let all = self.work.iter();
+        all.map(|(number, work)| (*number, work.count())).collect()
     }
 
     fn cut(&self, timeline: &mut Timeline, report: &mut Report, started: Instant, now: Instant) {
@@ -308,7 +311,13 @@ impl Session<'_> {
         }
     }
 
-    fn conclude(&self, report: &mut Report, counting: &mut Counting, now: Instant) {
+    fn conclude(
+        &self,
+        report: &mut Report,
+        counting: &mut Counting,
+        counts: &HashMap<u32, Count>,
+        now: Instant,
+    ) {
         let spec = &self.shared.spec;
         let mut numbers: Vec<&u32> = self.work.keys().collect();
         numbers.sort_unstable();
@@ -316,11 +325,9 @@ impl Session<'_> {
         let mut received = Vec::new();
         let mut environment = Environment::here();
         for number in numbers {
-            let Some(work) = self.work.get(number) else {
-                continue;
-            };
             let before = counting.before.get(number).copied().unwrap_or_default();
-            let count = work.count().since(before);
+            let count = counts.get(number).copied().unwrap_or_default();
+            let count = count.since(before);
             match crate::role::role(spec, *number) {
                 Some(crate::role::Role::Up) => received.push(count.received_bytes),
                 Some(crate::role::Role::Down) => sent.push(count.sent_bytes),

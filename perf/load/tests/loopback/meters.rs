@@ -191,3 +191,24 @@ fn a_test_of_one_connection_knows_no_more_than_it_measured() {
     );
     assert_eq!(result.cost.unwrap().cpu_seconds_per_gb, None);
 }
+
+/// The server may hear of the end late, as on a busy machine: that must not look like a slower path.
+#[test]
+fn a_server_that_hears_late_of_the_end_counts_no_less() {
+    const BITS_PER_SECOND: u64 = 80_000_000;
+    // A second's worth.
+    const HELD_BYTES: u64 = BITS_PER_SECOND / 8;
+    let fixture = server();
+    let gateway = Gateway::start(fixture.address());
+    gateway.hold_stop_for(HELD_BYTES);
+    let result = run_whole(&TestSpec {
+        target: gateway.target(),
+        bits_per_second: Some(BITS_PER_SECOND),
+        duration_ms: 1_000,
+        ..fixture.spec(Workload::Stream)
+    });
+    let up = result.up.unwrap();
+    assert!(up.seconds > 1.5, "the end was not late: {up:?}");
+    let share = up.bits_per_second.unwrap() / BITS_PER_SECOND as f64;
+    assert!((0.9..1.1).contains(&share), "{up:?}");
+}
