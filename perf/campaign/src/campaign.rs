@@ -154,7 +154,7 @@ impl Campaign<'_> {
 
     /// Over a wide-area network.
     fn over_wan(&mut self) -> Result<(), Fault> {
-        wan::must_agree_with_theory(self.say)?;
+        wan::must_agree_with_theory(self.say, self.interrupt)?;
         for cell in wan::cells() {
             let lab = Lab::lay(Middle::Open, self.interrupt)?;
             let network = wan::join(&lab, &cell, 1)?;

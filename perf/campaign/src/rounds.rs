@@ -163,6 +163,11 @@ impl<'a> Turns<'a> {
             | Measure::Memory
             | Measure::WanFirstByte => self.settings.seconds,
         };
+        (self.say)("warm-up, not counted");
+        for system in &mut running {
+            let demand = measure.demand(WARM_UP_SECONDS, None);
+            self.one(0, measure, demand.as_ref(), system)?;
+        }
         for round in 1..=self.settings.rounds {
             (self.say)(&format!(
                 "{measure}: round {round} of {}",

@@ -5,11 +5,11 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use corinth_wan::{Impairment, Loss, Rate, Spec, Wan};
+use corinth_wan::{Impairment, Loss, Rate, SelfTestFault, Spec, Wan};
 use ipnet::Ipv4Net;
 
 use crate::{
-    Fault, Lab, Side,
+    Fault, Interrupt, Lab, Side,
     goals::FIRST_BYTE_RTT_MS,
     lab::{A_FAR, B_NEAR, CONGESTION},
     measure::Measure,
@@ -70,7 +70,7 @@ pub fn cells() -> [Cell; 2] {
 ///
 /// # Errors
 /// When it does not.
-pub fn must_agree_with_theory(say: &dyn Fn(&str)) -> Result<(), Fault> {
+pub fn must_agree_with_theory(say: &dyn Fn(&str), interrupt: &Interrupt) -> Result<(), Fault> {
     let tell = |finding: &corinth_wan::Finding| {
         say(&format!(
             "wide-area network, {}: {:.1} measured, {:.1} ± {:.1} expected",
@@ -80,10 +80,11 @@ pub fn must_agree_with_theory(say: &dyn Fn(&str)) -> Result<(), Fault> {
             finding.tolerance
         ));
     };
-    let tested = corinth_wan::self_test(tell);
-    tested
-        .map(drop)
-        .map_err(|fault| Fault::Machine(format!("the wide-area network: {fault}")))
+    let tested = corinth_wan::self_test(tell, &|| interrupt.check().is_err());
+    tested.map(drop).map_err(|fault| match fault {
+        SelfTestFault::Stopped => Fault::Interrupted,
+        fault => Fault::Machine(format!("the wide-area network: {fault}")),
+    })
 }
 
 /// Joins gateway A with gateway B in a laboratory whose middle is open.

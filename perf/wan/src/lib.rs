@@ -33,7 +33,7 @@ pub use impairment::{
     Udp,
 };
 pub use netns::{clean_up, within};
-pub use self_test::{Check, Failure, Finding, SelfTestFault, self_test};
+pub use self_test::{Check, Failure, Finding, SelfTestFault, Stop, self_test};
 pub use spec::{Engine, Side, Spec};
 pub use timeline::{Direction, NoTimeline, Step, from_yaml};
 pub use units::Misread;

@@ -219,11 +219,11 @@ impl Ends {
     }
 
     fn tc(&self, verb: &str, direction: Direction, words: &[String]) -> Result<(), Fault> {
-        let side = &self.sides[direction.index()];
-        let mut args = vec!["-n", &side.namespace, "qdisc", verb, "dev", &side.device];
-        args.extend(["root", "netem"]);
-        args.extend(words.iter().map(String::as_str));
-        program::run("tc", &args).map(drop)
+        program::run(
+            "tc",
+            &arguments(&self.sides[direction.index()], verb, words),
+        )
+        .map(drop)
     }
 
     fn set(&self, direction: Direction, impairment: &Impairment) -> Result<(), Fault> {
@@ -258,6 +258,22 @@ impl Ends {
     }
 }
 
+/// Behind `tc`.
+fn arguments<'a>(side: &'a Side, verb: &'a str, words: &'a [String]) -> Vec<&'a str> {
+    let start = [
+        "-n",
+        &side.namespace,
+        "qdisc",
+        verb,
+        "dev",
+        &side.device,
+        "root",
+        "netem",
+    ];
+    let words = words.iter().map(String::as_str);
+    start.into_iter().chain(words).collect()
+}
+
 /// What `ip` has to do on one side. One segment at a time: what TCP hands over in one piece would be lost in one piece.
 fn set_up(side: &Side, peer: &Side, mtu_bytes: u32, default_route: DefaultRoute) -> String {
     let device = &side.device;
@@ -290,4 +306,42 @@ fn said(fault: &Fault) -> String {
     let said = fault.said();
     let said = said.trim_start_matches("Error: ").trim_end_matches('.');
     said.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel without netem never sees these; what would be asked of one that has it is compared whole.
+    #[test]
+    fn the_kernel_is_asked_in_full_lines() {
+        let spec = Spec::between("east", "west");
+        let [first, second] = &spec.sides;
+        let words = ["delay".to_owned(), "30000us".to_owned()];
+        let line = |verb, words| arguments(first, verb, words).join(" ");
+        assert_eq!(
+            line("add", &[][..]),
+            "-n east qdisc add dev wan0 root netem"
+        );
+        assert_eq!(
+            line("change", &words[..]),
+            "-n east qdisc change dev wan0 root netem delay 30000us"
+        );
+        let mut with_route = first.clone();
+        with_route.routes = vec!["10.9.0.0/16".parse().unwrap()];
+        let (v4, v6) = (second.v4.addr(), second.v6.addr());
+        assert_eq!(
+            set_up(&with_route, second, 1_400, DefaultRoute::Through),
+            format!(
+                "link set dev wan0 addrgenmode none mtu 1400 gso_max_segs 1\n\
+                 address add {} dev wan0\n\
+                 address add {} dev wan0 nodad\n\
+                 link set dev wan0 up\n\
+                 route add 10.9.0.0/16 via {v4} dev wan0\n\
+                 route add 0.0.0.0/0 via {v4} dev wan0\n\
+                 route add ::/0 via {v6} dev wan0\n",
+                first.v4, first.v6
+            )
+        );
+    }
 }

@@ -134,6 +134,9 @@ pub enum SelfTestFault {
         /// Why it cannot be.
         source: io::Error,
     },
+    /// Somebody wanted the end.
+    #[error("interrupted")]
+    Stopped,
     /// It does not do what it should.
     #[error("the emulated network is not as it should be: {}", joined(.0))]
     Failed(Vec<Failure>),
@@ -144,15 +147,21 @@ fn joined(failures: &[Failure]) -> String {
     all.join("; ")
 }
 
+/// Whether somebody wants the end; asked many times in a second.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// Measures all of [`Check::ALL`] in two namespaces of its own, about 20 seconds if all is well, and tells `progress`
 /// each finding.
 ///
 /// # Errors
-/// When something does not agree with theory, or cannot be measured.
-pub fn self_test(mut progress: impl FnMut(&Finding)) -> Result<Vec<Finding>, SelfTestFault> {
+/// When something does not agree with theory, or cannot be measured, or when `stop` says so.
+pub fn self_test(
+    mut progress: impl FnMut(&Finding),
+    stop: Stop<'_>,
+) -> Result<Vec<Finding>, SelfTestFault> {
     let mut findings = Vec::new();
     for check in Check::ALL {
-        let finding = measure_patiently(check)?;
+        let finding = measure_patiently(check, stop)?;
         progress(&finding);
         findings.push(finding);
     }
@@ -167,12 +176,18 @@ pub fn self_test(mut progress: impl FnMut(&Finding)) -> Result<Vec<Finding>, Sel
     }
 }
 
-fn measure_patiently(check: Check) -> Result<Finding, SelfTestFault> {
+fn measure_patiently(check: Check, stop: Stop<'_>) -> Result<Finding, SelfTestFault> {
     let mut attempts = 1;
     loop {
+        if stop() {
+            return Err(SelfTestFault::Stopped);
+        }
         let wan = start(check, attempts.into())?;
-        let measured = measure(check, &wan, attempts);
+        let measured = measure(check, &wan, attempts, stop);
         wan.check()?;
+        if stop() {
+            return Err(SelfTestFault::Stopped);
+        }
         let finding = measured.map_err(|source| SelfTestFault::Unmeasured { check, source })?;
         if finding.agrees() || attempts == ATTEMPTS {
             return Ok(finding);
@@ -210,7 +225,7 @@ fn start(check: Check, seed: u64) -> Result<Wan, Fault> {
     Wan::start(&spec)
 }
 
-fn measure(check: Check, wan: &Wan, attempts: u32) -> io::Result<Finding> {
+fn measure(check: Check, wan: &Wan, attempts: u32, stop: Stop<'_>) -> io::Result<Finding> {
     let finding = |expected, tolerance, measured| Finding {
         check,
         expected,
@@ -221,7 +236,8 @@ fn measure(check: Check, wan: &Wan, attempts: u32) -> io::Result<Finding> {
     match check {
         Check::RoundTripV4 | Check::RoundTripV6 => {
             let target = wan.addresses(1)[usize::from(check == Check::RoundTripV6)];
-            let median = echo::median_round_trip(&wan.sides()[0].namespace, target, DELAY * 2)?;
+            let median =
+                echo::median_round_trip(&wan.sides()[0].namespace, target, DELAY * 2, stop)?;
             let measured_us = median.as_secs_f64() * 1e6;
             let expected_us = DELAY.as_secs_f64() * 2e6;
             Ok(finding(expected_us, ROUND_TRIP_TOLERANCE_US, measured_us))
@@ -239,7 +255,7 @@ fn measure(check: Check, wan: &Wan, attempts: u32) -> io::Result<Finding> {
             Ok(finding(mean, SIGMAS * deviation, flood.lost))
         }
         Check::Bulk => {
-            let bulk = bulk::run(wan)?;
+            let bulk = bulk::run(wan, stop)?;
             let segment_bits = f64::from(bulk.segment_bytes) * 8.0;
             let round_trip = DELAY.as_secs_f64() * 2.0;
             let expected_mbps = 1.22 * segment_bits / (round_trip * BULK_LOSS.sqrt()) / 1e6;
@@ -268,6 +284,12 @@ fn burst_variance(sent: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_made_for_somebody_who_wants_the_end() {
+        let ended = self_test(|_| panic!("nothing was measured"), &|| true);
+        assert!(matches!(ended, Err(SelfTestFault::Stopped)));
+    }
 
     #[test]
     fn a_failure_says_what_was_expected() {

@@ -161,3 +161,33 @@ fn a_load_that_fails_leaves_a_gap_and_a_reason() {
         ]
     );
 }
+
+#[test]
+fn the_first_load_over_a_wide_area_network_is_not_counted() {
+    if !geteuid().is_root() {
+        use std::io::Write;
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED the_first_load_over_a_wide_area_network_is_not_counted: namespaces need root"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().expect("there is room");
+    let lab = Lab::lay(Middle::Wire, &Interrupt::default()).expect("we are root");
+    let recipes = [direct(&place(folder.path()))];
+    let mut results = results();
+    let load = Pretended::default();
+    let mut turns = Turns {
+        lab: &lab,
+        load: &load,
+        settings: &settings(2),
+        say: &|_| {},
+        results: &mut results,
+    };
+    // Asked for: whether it works, the warm-up, then two rounds, the first of which fails.
+    let done = turns.over_wan(&recipes, Measure::WanFirstByte);
+    done.expect("nobody interrupts");
+    assert_eq!(load.asked.get(), 4);
+    let rates = results.series(Measure::WanFirstByte, SystemKey::Direct, Figure::PerSecond);
+    assert_eq!(rates, [None, Some(1_000.0)]);
+}

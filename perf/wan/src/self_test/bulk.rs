@@ -11,13 +11,15 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::flood::pause;
+use super::{Stop, flood::pause};
 use crate::{netns, wan::Wan};
 
 const FLOWS: u32 = 6;
 /// While windows are found.
 const WARM_UP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(6);
+/// How often somebody who wants the end is looked for.
+const SLICE: Duration = Duration::from_millis(50);
 /// A flow that moves nothing for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: usize = 64 << 10;
@@ -32,7 +34,7 @@ pub(super) struct Bulk {
 }
 
 /// Runs [`FLOWS`] forward at once.
-pub(super) fn run(wan: &Wan) -> io::Result<Bulk> {
+pub(super) fn run(wan: &Wan, stop: Stop<'_>) -> io::Result<Bulk> {
     let [first, second] = wan.sides();
     let target = wan.addresses(1)[0];
     let listen = || {
@@ -60,9 +62,9 @@ pub(super) fn run(wan: &Wan) -> io::Result<Bulk> {
         for stream in &senders {
             scope.spawn(|| fill(stream));
         }
-        pause(WARM_UP);
+        pause_unless(stop, WARM_UP);
         let (began, before) = (Instant::now(), bytes.load(Ordering::Relaxed));
-        pause(MEASURED);
+        pause_unless(stop, MEASURED);
         let moved = bytes.load(Ordering::Relaxed) - before;
         let rate = moved as f64 * 8.0 / began.elapsed().as_secs_f64();
         for stream in &senders {
@@ -75,6 +77,14 @@ pub(super) fn run(wan: &Wan) -> io::Result<Bulk> {
         bits_per_second,
         segment_bytes,
     })
+}
+
+/// Lets time pass, but not for somebody who wants the end.
+fn pause_unless(stop: Stop<'_>, time: Duration) {
+    let until = Instant::now() + time;
+    while !stop() && Instant::now() < until {
+        pause(SLICE.min(until.saturating_duration_since(Instant::now())));
+    }
 }
 
 /// In the namespace of the calling thread: windows that may grow, and nothing remembered of earlier runs.

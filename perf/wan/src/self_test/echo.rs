@@ -13,6 +13,7 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::Stop;
 use crate::{netns, packet::checksum};
 
 const ECHOES: u16 = 150;
@@ -30,12 +31,14 @@ pub(super) fn median_round_trip(
     namespace: &str,
     target: IpAddr,
     expected: Duration,
+    stop: Stop<'_>,
 ) -> io::Result<Duration> {
     let ping = || {
         // Before programs that compute: what they take from us is not the network's delay. It works without.
         let _ = setpriority_process(Some(gettid()), PRIORITY);
         let pinger = Pinger::new(target)?;
         (0..ECHOES)
+            .take_while(|_| !stop())
             .map(|number| pinger.ping(number, expected))
             .collect::<io::Result<Vec<_>>>()
     };

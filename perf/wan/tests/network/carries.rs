@@ -1,10 +1,11 @@
 use std::{
     io::{Read, Write},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
-use corinth_wan::{CarriedBy, Direction, Engine, Fault, Wan, self_test};
+use corinth_wan::{CarriedBy, Direction, Engine, Fault, SelfTestFault, Wan, self_test};
 
 use crate::lab::{connect, forward, impairment, sockets, spec, survivors, turn, wan};
 
@@ -118,12 +119,24 @@ fn theory_and_measurement_agree() {
         return;
     };
     let mut seen = 0;
-    let findings = self_test(|_| seen += 1).unwrap();
+    let findings = self_test(|_| seen += 1, &|| false).unwrap();
     assert_eq!(findings.len(), seen);
     assert!(
         findings.iter().all(|finding| finding.agrees()),
         "{findings:?}"
     );
+}
+
+#[test]
+fn a_self_test_ends_when_somebody_wants_it() {
+    let Some(_turn) = turn("a_self_test_ends_when_somebody_wants_it") else {
+        return;
+    };
+    // Not before the first network is there, and long before anything is known.
+    let asked = AtomicU32::new(0);
+    let stop = || asked.fetch_add(1, Relaxed) > 2;
+    let ended = self_test(|finding| panic!("it went on: {finding:?}"), &stop);
+    assert!(matches!(ended, Err(SelfTestFault::Stopped)));
 }
 
 #[test]
