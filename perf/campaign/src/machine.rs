@@ -12,7 +12,12 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use procfs::{CurrentSI, KernelStats, process::Process};
+use corinth_load::{
+    cost::{Machine, ticks_per_second},
+    environment::revision_of,
+    result::Environment,
+};
+use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::{Fault, Interrupt, Lab, Side, process};
@@ -50,18 +55,13 @@ impl Cpu {
     /// # Errors
     /// When the kernel does not tell.
     pub fn now() -> Result<Self, Fault> {
-        let unreadable = |error| Fault::Machine(format!("reading CPU times: {error}"));
-        let total = KernelStats::current().map_err(unreadable)?.total;
-        let ticks = procfs::ticks_per_second() as f64;
-        let busy = total.user
-            + total.nice
-            + total.system
-            + total.irq.unwrap_or_default()
-            + total.softirq.unwrap_or_default();
+        let unreadable = || Fault::Machine("the kernel tells no CPU times".to_owned());
+        let total = Machine::now().ok_or_else(unreadable)?;
+        let ticks = ticks_per_second();
         Ok(Self {
             at: Instant::now(),
-            busy_seconds: busy as f64 / ticks,
-            stolen_seconds: total.steal.unwrap_or_default() as f64 / ticks,
+            busy_seconds: total.busy_ticks as f64 / ticks,
+            stolen_seconds: total.steal_ticks as f64 / ticks,
             outside_seconds: outside_ticks()? as f64 / ticks,
         })
     }
@@ -168,9 +168,12 @@ pub fn describe(lab: &Lab) -> Vec<Fact> {
         let mut words = link.split_whitespace().skip_while(|found| *found != word);
         words.nth(1).unwrap_or("not readable").to_owned()
     };
+    let here = Environment::here();
+    let governor = here.governor.as_deref().unwrap_or("none visible");
+    let cpu = format!("{} × {}, governor {governor}", here.cpus, here.cpu);
     vec![
-        Fact::new(KERNEL, read_line("/proc/sys/kernel/osrelease")),
-        Fact::new("cpu", cpu()),
+        Fact::new(KERNEL, here.kernel),
+        Fact::new("cpu", cpu),
         Fact::new(
             "congestion control",
             format!(
@@ -194,24 +197,6 @@ pub fn describe_gateway(gateway: Option<&Path>, repository: Option<&Path>) -> Ve
     revision.into_iter().chain(binary).collect()
 }
 
-fn cpu() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown", |(_, name)| name);
-    let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
-    let governor =
-        governor.map_or_else(|_| "none visible".to_owned(), |name| name.trim().to_owned());
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{cpus} × {name}, governor {governor}")
-}
-
-fn read_line(path: &str) -> String {
-    let text = fs::read_to_string(path);
-    text.map_or_else(|_| "not readable".to_owned(), |text| text.trim().to_owned())
-}
-
 /// The revision of a repository, and whether what gateways are made of was changed since.
 pub fn revision(repository: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
@@ -224,7 +209,7 @@ pub fn revision(repository: &Path) -> Option<String> {
             .args(arguments);
         process::output(command, &Interrupt::default()).ok()
     };
-    let revision = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let revision = revision_of(repository)?;
     let changed = git(&[
         "status",
         "--porcelain",
@@ -239,7 +224,7 @@ pub fn revision(repository: &Path) -> Option<String> {
     } else {
         " with uncommitted changes"
     };
-    Some(format!("{}{note}", revision.trim()))
+    Some(format!("{revision}{note}"))
 }
 
 /// What identifies a binary.

@@ -15,13 +15,22 @@ struct Reading {
     processes: Vec<Process>,
 }
 
-/// `/proc/stat`.
+/// What all processors together have done since the machine started: `/proc/stat`. The only place that reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Machine {
-    busy_ticks: u64,
-    idle_ticks: u64,
-    steal_ticks: u64,
-    context_switches: u64,
+pub struct Machine {
+    /// Neither idle nor stolen, see [`ticks_per_second`].
+    pub busy_ticks: u64,
+    /// Idle, waiting for disks included.
+    pub idle_ticks: u64,
+    /// Taken by the hypervisor.
+    pub steal_ticks: u64,
+    /// Of all processes.
+    pub context_switches: u64,
+}
+
+/// In how many ticks the kernel counts a second.
+pub fn ticks_per_second() -> f64 {
+    rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Measures from its start to its end.
@@ -67,9 +76,7 @@ impl Reading {
     fn take(watched: &[u32], at: Instant) -> Self {
         Self {
             at,
-            machine: fs::read_to_string("/proc/stat")
-                .ok()
-                .and_then(|text| Machine::parse(&text)),
+            machine: Machine::now(),
             processes: watched
                 .iter()
                 .filter_map(|pid| read_process(*pid))
@@ -79,7 +86,7 @@ impl Reading {
 
     fn until(&self, end: &Self, syscalls: Option<u64>, carried: Carried) -> Option<Cost> {
         let (before, after) = (self.machine?, end.machine?);
-        let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+        let ticks_per_second = ticks_per_second();
         let busy = after.busy_ticks.saturating_sub(before.busy_ticks) as f64 / ticks_per_second;
         let steal = after.steal_ticks.saturating_sub(before.steal_ticks) as f64;
         let idle = after.idle_ticks.saturating_sub(before.idle_ticks) as f64;
@@ -128,6 +135,11 @@ impl Reading {
 }
 
 impl Machine {
+    /// Until now; `None` if the kernel does not tell.
+    pub fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut machine = Self::default();
         let line = text.lines().find(|line| line.starts_with("cpu "))?;
@@ -171,7 +183,7 @@ fn parse_process(pid: u32, stat: &str) -> Option<Process> {
     Some(Process {
         pid,
         name: name.to_owned(),
-        cpu_seconds: ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        cpu_seconds: ticks as f64 / ticks_per_second(),
         ..Process::default()
     })
 }
@@ -243,8 +255,7 @@ mod tests {
         let stat = "7 (a) b (c) S 1 1 1 0 -1 0 0 0 0 0 100 50 25 25 20 0 1 0 0";
         let process = parse_process(7, stat).unwrap();
         assert_eq!(process.name, "a) b (c");
-        let ticks = rustix::param::clock_ticks_per_second() as f64;
-        assert_eq!(process.cpu_seconds, 200.0 / ticks);
+        assert_eq!(process.cpu_seconds, 200.0 / ticks_per_second());
     }
 
     #[test]

@@ -42,22 +42,30 @@ fn cpu_name(cpuinfo: &str) -> Option<String> {
 /// The revision of the repository we stand in.
 fn revision_here() -> Option<String> {
     let here = std::env::current_dir().ok()?;
-    let git = here
-        .ancestors()
-        .map(|above| above.join(".git"))
-        .find(|git| git.is_dir())?;
-    revision(&git)
+    here.ancestors().find_map(revision_of)
 }
 
-fn revision(git: &Path) -> Option<String> {
-    let head = read(git.join("HEAD"))?;
+/// The revision that is checked out in the repository, or the worktree of one, whose top is `top`.
+pub fn revision_of(top: &Path) -> Option<String> {
+    let git = top.join(".git");
+    if git.is_dir() {
+        return revision(&git, &git);
+    }
+    // Of a worktree the folder is elsewhere, and what worktrees share is elsewhere again.
+    let own = top.join(read(&git)?.strip_prefix("gitdir: ")?);
+    let common = read(own.join("commondir"))?;
+    revision(&own, &own.join(common))
+}
+
+fn revision(own: &Path, common: &Path) -> Option<String> {
+    let head = read(own.join("HEAD"))?;
     let Some(name) = head.strip_prefix("ref: ") else {
         return Some(short(&head));
     };
-    if let Some(revision) = read(git.join(name)) {
+    if let Some(revision) = read(common.join(name)) {
         return Some(short(&revision));
     }
-    let packed = read(git.join("packed-refs"))?;
+    let packed = read(common.join("packed-refs"))?;
     let line = packed
         .lines()
         .find(|line| line.ends_with(&format!(" {name}")))?;
@@ -81,17 +89,36 @@ mod tests {
 
     #[test]
     fn the_revision_is_found_where_git_keeps_it() {
-        let git = tempfile::tempdir().unwrap();
-        assert_eq!(revision(git.path()), None);
-        fs::write(git.path().join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let git = top.path().join(".git");
+        fs::create_dir(&git).unwrap();
+        assert_eq!(revision_of(top.path()), None);
+        fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
         fs::write(
-            git.path().join("packed-refs"),
+            git.join("packed-refs"),
             "0123456789abcdef refs/heads/main\n",
         )
         .unwrap();
-        assert_eq!(revision(git.path()).as_deref(), Some("0123456789ab"));
-        fs::create_dir_all(git.path().join("refs/heads")).unwrap();
-        fs::write(git.path().join("refs/heads/main"), "fedcba9876543210\n").unwrap();
-        assert_eq!(revision(git.path()).as_deref(), Some("fedcba987654"));
+        assert_eq!(revision_of(top.path()).as_deref(), Some("0123456789ab"));
+        fs::create_dir_all(git.join("refs/heads")).unwrap();
+        fs::write(git.join("refs/heads/main"), "fedcba9876543210\n").unwrap();
+        assert_eq!(revision_of(top.path()).as_deref(), Some("fedcba987654"));
+    }
+
+    #[test]
+    fn a_worktree_has_a_revision_of_its_own() {
+        let top = tempfile::tempdir().unwrap();
+        let (tree, own) = (
+            top.path().join("tree"),
+            top.path().join("git/worktrees/tree"),
+        );
+        for folder in [&tree, &own, &top.path().join("git/refs/heads")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(tree.join(".git"), format!("gitdir: {}\n", own.display())).unwrap();
+        fs::write(own.join("commondir"), "../..\n").unwrap();
+        fs::write(own.join("HEAD"), "ref: refs/heads/side\n").unwrap();
+        fs::write(top.path().join("git/refs/heads/side"), "aaaaaaaaaaaaaaaa\n").unwrap();
+        assert_eq!(revision_of(&tree).as_deref(), Some("aaaaaaaaaaaa"));
     }
 }
