@@ -38,7 +38,7 @@ pub fn ticks_per_second() -> f64 {
 pub struct Meter {
     start: Reading,
     watched: Vec<u32>,
-    syscalls: Option<syscalls::Syscalls>,
+    syscalls: Result<syscalls::Syscalls, syscalls::Uncounted>,
 }
 
 /// What was carried meanwhile, if anything.
@@ -66,9 +66,15 @@ impl Meter {
 
     /// What it took until now.
     pub fn finish(&mut self, carried: Carried, now: Instant) -> Option<Cost> {
-        let syscalls = self.syscalls.as_mut().and_then(syscalls::Syscalls::count);
+        let syscalls = self
+            .syscalls
+            .as_mut()
+            .ok()
+            .and_then(syscalls::Syscalls::count);
         let end = Reading::take(&self.watched, now);
-        self.start.until(&end, syscalls, carried)
+        let mut cost = self.start.until(&end, syscalls, carried)?;
+        cost.syscalls_uncounted = self.syscalls.as_ref().err().map(ToString::to_string);
+        Some(cost)
     }
 }
 
@@ -111,6 +117,7 @@ impl Reading {
                 .zip(bytes)
                 .map(|(calls, bytes)| calls as f64 / (bytes / 1e6)),
             syscalls,
+            syscalls_uncounted: None,
             processes: self.processes_until(end),
         })
     }

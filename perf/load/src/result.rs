@@ -323,6 +323,9 @@ pub struct Cost {
     /// Of the whole machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syscalls: Option<u64>,
+    /// Why there is no figure of system calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscalls_uncounted: Option<String>,
     /// This process and those it was told to watch.
     #[serde(default)]
     pub processes: Vec<Process>,

@@ -223,6 +223,9 @@ fn cost_lines(cost: &Cost) -> String {
     more(cost.syscalls_per_mb, "system calls/MB");
     more(cost.steal_percent, "% stolen");
     text.push('\n');
+    if let Some(why) = &cost.syscalls_uncounted {
+        let _ = writeln!(text, "            system calls were not counted: {why}");
+    }
     for process in &cost.processes {
         let memory = process
             .rss_bytes
