@@ -19,6 +19,7 @@ mod endpoint;
 mod export;
 mod identity;
 mod locality;
+mod merge;
 mod name;
 mod offer;
 mod ports;
@@ -43,13 +44,17 @@ pub use identity::{
 };
 pub use ipnet::IpNet;
 pub use locality::{Locality, LocalityError, Proximity, proximity};
+pub use merge::{
+    ImportRule, MergeConflict, Merged, Offered, OwnPort, OwnService, PRIORITY_LAST, Property,
+    Share, WEIGHT_MAX, merge,
+};
 pub use name::{
     ClusterName, DNS_NAME_MAX_BYTES, DnsName, LABEL_MAX_BYTES, Label, NameError, Namespace,
     PortNumber, Protocol, RouteName, Scope, ScopedService, ServiceId, ServiceName, SniName, ZONE,
 };
 pub use offer::{
-    Accepted, Instance, OFFERED_PORTS_MAX, OFFERED_SNI_NAMES_MAX, OFFERED_ZONES_MAX, OFFERS_MAX,
-    Offer, OfferedPort, Selector, ServiceKind, Version, is_reserved,
+    Accepted, Instance, NotAnInstance, OFFERED_PORTS_MAX, OFFERED_SNI_NAMES_MAX, OFFERED_ZONES_MAX,
+    OFFERS_MAX, Offer, OfferedPort, Selector, ServiceKind, Version, is_reserved,
 };
 pub use ports::{Assigned, PortAllocator, PortBook, PortRange, QUARANTINE, Wanted};
 pub use reason::{Culprit, Failure, Reason};

@@ -35,7 +35,7 @@ fn namespaces_of_kubernetes_are_never_accepted() {
 
 #[test]
 fn malformed_selectors_are_refused() {
-    for text in ["", "/*", "*/*", "shop/web", "Shop/*", "*.shop", "web"] {
+    for text in ["", "/*", "*/*", "shop/web", "sh op/*", "*.shop", "web"] {
         assert!(text.parse::<Selector>().is_err(), "{text:?}");
     }
 }
@@ -45,4 +45,18 @@ fn a_later_epoch_is_above_every_revision_of_an_earlier_one() {
     let version = |epoch, revision| Version { epoch, revision };
     assert!(version(2, 0) > version(1, 99));
     assert!(version(2, 1) > version(2, 0));
+}
+
+#[test]
+fn an_instance_returns_from_its_text() {
+    let instance = Instance(*b"0123456789abcde\xff");
+    assert_eq!(instance.to_string().parse(), Ok(instance));
+    for text in [
+        "",
+        "00",
+        "+0000000000000000000000000000000",
+        "é000000000000000000000000000000",
+    ] {
+        assert_eq!(text.parse::<Instance>(), Err(NotAnInstance), "{text:?}");
+    }
 }
