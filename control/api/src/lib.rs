@@ -13,6 +13,7 @@
 mod handover;
 mod host_port;
 pub mod link;
+pub mod peering;
 mod routes;
 mod tunnel;
 

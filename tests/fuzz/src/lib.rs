@@ -12,9 +12,11 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use corinth_api::link::{Answer, Join, LINK_MESSAGE_MAX_BYTES, Party, Token};
-use corinth_api::{HEADER_MAX_BYTES, HandOver, Report, StreamOpen, StreamReply, Update};
+use corinth_api::peering::{self, MESSAGE_MAX_BYTES};
+use corinth_api::{HEADER_MAX_BYTES, HandOver, Report, StreamOpen, StreamReply, Update, wire};
 use corinth_gateway::settings::Settings;
 use corinth_model::{DnsName, RouteName, ServiceId, SniName, SpiffeId};
+use prost::Message as _;
 
 pub mod mutate;
 
@@ -29,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("stream_open", stream_open),
     ("routes_update", routes_update),
     ("hand_over", hand_over),
+    ("peering_message", peering_message),
     ("route_name", route_name),
     ("sni_name", sni_name),
     ("spiffe_id", spiffe_id),
@@ -129,6 +132,40 @@ pub fn link_join(bytes: &[u8]) -> bool {
         }
     });
     join.or(answer).or(party).is_some()
+}
+
+/// A message between control planes. An entry that was not taken has no way back out.
+pub fn peering_message(bytes: &[u8]) -> bool {
+    let Ok(message) = wire::peering::Message::decode(bytes) else {
+        return false;
+    };
+    let Some(message) = accepted(peering::Message::decode(message)) else {
+        return false;
+    };
+    if matches!(message, peering::Message::NotTaken { .. }) {
+        return false;
+    }
+    let again = wire::peering::Message::from(&message).encode_to_vec();
+    assert!(
+        again.len() <= MESSAGE_MAX_BYTES,
+        "{message:?} takes {} bytes",
+        again.len()
+    );
+    let read = wire::peering::Message::decode(again.as_slice()).map(peering::Message::decode);
+    // What we do not know of an entry is covered by its digest, and not written again.
+    let same = match (&message, &read) {
+        (
+            peering::Message::Upsert { version, offer, .. },
+            Ok(Ok(peering::Message::Upsert {
+                version: version_again,
+                offer: offer_again,
+                ..
+            })),
+        ) => version == version_again && offer == offer_again,
+        (message, read) => matches!(read, Ok(Ok(read)) if read == message),
+    };
+    assert!(same, "{message:?} became {read:?}");
+    true
 }
 
 /// Route names, and the service names inside them.

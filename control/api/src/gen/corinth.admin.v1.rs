@@ -169,18 +169,6 @@ pub struct DenyRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DenyResponse {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RotateRootRequest {
-    /// Remove the root before the last one instead of making a new one.
-    #[prost(bool, tag = "1")]
-    pub finish: bool,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RotateRootResponse {
-    /// In words, what happened.
-    #[prost(string, tag = "1")]
-    pub done: ::prost::alloc::string::String,
-}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {
     #[prost(enumeration = "status_request::Kind", tag = "1")]
@@ -553,30 +541,6 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("corinth.admin.v1.Admin", "Deny"));
             self.inner.unary(req, path, codec).await
         }
-        pub async fn rotate_root(
-            &mut self,
-            request: impl tonic::IntoRequest<super::RotateRootRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::RotateRootResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/corinth.admin.v1.Admin/RotateRoot",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("corinth.admin.v1.Admin", "RotateRoot"));
-            self.inner.unary(req, path, codec).await
-        }
         /// Everything a reader may want to know, as JSON of the kinds that docs/cli.md describes.
         pub async fn status(
             &mut self,
@@ -663,13 +627,6 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::DenyRequest>,
         ) -> std::result::Result<tonic::Response<super::DenyResponse>, tonic::Status>;
-        async fn rotate_root(
-            &self,
-            request: tonic::Request<super::RotateRootRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::RotateRootResponse>,
-            tonic::Status,
-        >;
         /// Everything a reader may want to know, as JSON of the kinds that docs/cli.md describes.
         async fn status(
             &self,
@@ -1124,49 +1081,6 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DenySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/corinth.admin.v1.Admin/RotateRoot" => {
-                    #[allow(non_camel_case_types)]
-                    struct RotateRootSvc<T: Admin>(pub Arc<T>);
-                    impl<T: Admin> tonic::server::UnaryService<super::RotateRootRequest>
-                    for RotateRootSvc<T> {
-                        type Response = super::RotateRootResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::RotateRootRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Admin>::rotate_root(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = RotateRootSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
