@@ -16,4 +16,5 @@
 
 pub mod cluster;
 pub mod link;
+pub mod peering;
 pub mod trust;
