@@ -30,7 +30,7 @@ pub use link::{
     link_server_config, root_pin,
 };
 pub use own::{OwnIdentity, RenewalError};
-pub use presented::{PeerIdentity, PeerLeaf, peer_gateway, peer_identity};
+pub use presented::{PeerIdentity, PeerLeaf, not_after, peer_gateway, peer_identity};
 pub use state::{
     ARCHIVE_MAX_BYTES, Rotation, RotationPhase, State, StateDir, StateError, create_private,
 };

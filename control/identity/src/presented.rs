@@ -195,3 +195,11 @@ pub(crate) fn unix_time(seconds: i64) -> UnixTime {
         u64::try_from(seconds).unwrap_or(0),
     ))
 }
+
+/// The last second of a certificate in DER form, Unix; `None` if it is none.
+#[must_use]
+pub fn not_after(certificate: &[u8]) -> Option<u64> {
+    let certificate = CertificateDer::from(certificate);
+    let end = parse(&certificate).ok()?.validity().not_after.timestamp();
+    u64::try_from(end).ok()
+}

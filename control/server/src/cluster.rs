@@ -52,6 +52,8 @@ pub struct DeclaredPort {
     pub direct: Option<Direct>,
     /// Most streams at a time, over all peers.
     pub max_streams: Option<u32>,
+    /// Who of the service's audience may call this port; `None` means all of it.
+    pub only: Option<BTreeSet<ClusterName>>,
 }
 
 /// That a service is offered.

@@ -14,7 +14,24 @@
 //! What it never does: touch a byte of a user, remove a route because somebody is silent, believe a peer beyond what
 //! its link accepts, or keep state anywhere but in its state directory.
 
+mod app;
+mod observe;
+
+pub mod admin;
 pub mod cluster;
+pub mod conditions;
+pub mod exchange;
+pub mod handover;
+pub mod index;
+pub mod keep;
 pub mod link;
 pub mod peering;
+pub mod plane;
+pub mod routes;
+pub mod run;
+pub mod settings;
+pub mod status;
+pub mod tables;
 pub mod trust;
+
+pub use app::{ControlPlane, StartError};

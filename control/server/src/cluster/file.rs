@@ -9,16 +9,18 @@
 //! A good text is kept beside the file, so that a start with a broken or missing one goes on with what it said before:
 //! nothing that was declared vanishes by accident. Whoever really wants nothing writes an empty file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use corinth_model::{ClusterName, TrustDomain};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::{Cluster, Declared, Write, WriteError};
+use super::{Cluster, Declared, DeclaredLink, Write, WriteError};
 
 mod change;
 mod disk;
@@ -149,6 +151,46 @@ impl ObjectsFile {
     pub fn look(&self) {
         self.shared.look();
     }
+}
+
+/// Reads one link in the form of the file.
+///
+/// # Errors
+/// Every mistake, in words.
+pub fn parse_link(
+    text: &str,
+    cluster: &ClusterName,
+    trust_domain: &TrustDomain,
+) -> Result<(ClusterName, DeclaredLink), String> {
+    let own = Own {
+        cluster: cluster.clone(),
+        trust_domain: trust_domain.clone(),
+    };
+    let declared = parse(text, &own).map_err(|mistakes| {
+        let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        mistakes.join("\n")
+    })?;
+    let mut links = declared.links.into_iter();
+    match (links.next(), links.next()) {
+        (Some(link), None) => Ok(link),
+        (None, _) => Err("there is no link in it".to_owned()),
+        (Some(_), Some(_)) => Err("there is more than one link in it".to_owned()),
+    }
+}
+
+/// Writes one link in the form of the file.
+///
+/// # Errors
+/// If it cannot be written as YAML.
+pub fn render_link(
+    cluster: &ClusterName,
+    link: DeclaredLink,
+) -> Result<String, serde_saphyr::SerializeError> {
+    let declared = Declared {
+        links: BTreeMap::from([(cluster.clone(), link)]),
+        ..Declared::default()
+    };
+    render::render(&declared)
 }
 
 impl Drop for ObjectsFile {

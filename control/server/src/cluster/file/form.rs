@@ -304,6 +304,7 @@ fn port(
         max_streams: map
             .optional::<Count>("maxStreams", found)
             .map(|count| count.value.0),
+        only: None,
     };
     Some((map.at, (number?.value, protocol), declared))
 }

@@ -1,0 +1,577 @@
+//! The composition root: makes a control plane out of settings and declarations, runs it, stops it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use corinth_api::HandOver;
+use corinth_api::peering::{Farewell, Message};
+use corinth_daemon::metrics::{Metrics, MetricsError};
+use corinth_identity::{AuthorityError, StateDir, StateError};
+use corinth_model::{ClusterName, Instance, PortAllocator, Reason, Version};
+use parking_lot::Mutex;
+use rustls_pki_types::UnixTime;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::cluster::Cluster;
+use crate::exchange::{self, Relations, Session};
+use crate::handover::{self, SocketError};
+use crate::keep::{Keep, KeepError};
+use crate::link::OwnSide;
+use crate::link::invitations::Invitations;
+use crate::link::inviter::Inviter;
+use crate::peering::{OpenedBy, SessionId};
+use crate::plane::{Effect, Now, Plane, Terms};
+use crate::routes::{Consumers, Source};
+use crate::settings::Settings;
+use crate::tables::Change;
+
+mod dial;
+mod serve;
+
+use dial::Dialling;
+
+/// What was told to and by peers is written at most this often.
+const KEEP_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a goodbye may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a control plane could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What is kept cannot be written.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// A socket cannot be listened on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The authority cannot be used.
+    #[error("the authority: {0}")]
+    Authority(#[from] AuthorityError),
+    /// A metric cannot be registered.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// An address of the gateways is none.
+    #[error("an address of the gateways: {0}")]
+    Address(corinth_api::HostPortError),
+    /// The system has no randomness.
+    #[error("no random bytes from the operating system")]
+    Random,
+}
+
+/// A running control plane. It ends when this is dropped; what it has told stays in use everywhere.
+pub struct ControlPlane {
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the tasks of a control plane share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) consumers: Consumers,
+    pub(crate) invitations: Arc<Invitations>,
+    pub(crate) inviter: Inviter,
+    pub(crate) side: watch::Receiver<Arc<OwnSide>>,
+    plane: Mutex<Plane>,
+    keep: Keep,
+    revisions: watch::Sender<u64>,
+    sessions: Mutex<Sessions>,
+    session_ended: Notify,
+    /// This control plane is no more; what it still serves ends.
+    ended: watch::Sender<bool>,
+    next_session: AtomicU64,
+    dialling: Dialling,
+    /// Timers may have changed.
+    moved: Notify,
+    /// Something is to be kept.
+    unkept: Mutex<Unkept>,
+    to_keep: Notify,
+}
+
+type Sessions = BTreeMap<(ClusterName, SessionId), Session>;
+
+#[derive(Debug, Default)]
+struct Unkept {
+    peers: BTreeSet<ClusterName>,
+    ports: bool,
+}
+
+impl ControlPlane {
+    /// Makes everything and starts to serve. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What is missing; then nothing runs.
+    pub fn start(
+        settings: Settings,
+        cluster: Arc<dyn Cluster>,
+        metrics: &Metrics,
+    ) -> Result<Self, StartError> {
+        let state_dir = StateDir::open(&settings.state_dir)?;
+        let state = state_dir.load_or_create(&settings.trust_domain, UnixTime::now())?;
+        let keep = Keep::open(&settings.state_dir)?;
+        let life = keep.begin(Instance(random()?))?;
+        let (side, followed) = watch::channel(Arc::new(serve::side(&settings, state)?));
+        let invitations = Arc::new(Invitations::load(state_dir)?);
+        let plane = Plane::new(
+            serve::own(&settings, &side.borrow()),
+            terms(&settings),
+            (
+                life.instance,
+                Version {
+                    epoch: life.epoch,
+                    revision: 0,
+                },
+            ),
+            keep.ports(),
+            Instance(random()?),
+        );
+        let listener = handover::listen(&settings.socket)?;
+        let streams = handover::listen(&settings.handover)?;
+        let shared = Arc::new(Shared {
+            inviter: Inviter::new(
+                followed.clone(),
+                Arc::clone(&invitations),
+                Arc::clone(&cluster),
+                Arc::new(rustls::time_provider::DefaultTimeProvider),
+            ),
+            settings,
+            cluster,
+            consumers: Consumers::default(),
+            invitations,
+            side: followed,
+            plane: Mutex::new(plane),
+            keep,
+            revisions: watch::Sender::new(0),
+            sessions: Mutex::default(),
+            session_ended: Notify::new(),
+            ended: watch::Sender::new(false),
+            next_session: AtomicU64::new(1),
+            dialling: Dialling::default(),
+            moved: Notify::new(),
+            unkept: Mutex::default(),
+            to_keep: Notify::new(),
+        });
+        crate::observe::register(metrics, &shared)?;
+        shared.use_declarations();
+        info!(
+            cluster = %shared.settings.cluster,
+            instance = %life.instance,
+            epoch = life.epoch,
+            "control plane ready"
+        );
+        let tasks = run(&shared, listener, streams);
+        Ok(Self { shared, tasks })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Tells peers that it stops, keeps what is not kept yet, and ends.
+    pub async fn stop(self) {
+        let peers: Vec<_> = self
+            .shared
+            .look(|plane| plane.peers().keys().cloned().collect());
+        let said = peers
+            .iter()
+            .map(|peer| self.shared.farewell(peer, Farewell::Stopping));
+        futures_util::future::join_all(said).await;
+        self.shared.keep_now();
+        self.kill().await;
+    }
+}
+
+impl ControlPlane {
+    /// Ends at once and without a word, as if the process had died; its sockets are free when this returns.
+    pub async fn kill(mut self) {
+        self.end();
+        for task in self.tasks.drain(..) {
+            // It was told to end.
+            let _ = task.await;
+        }
+    }
+
+    fn end(&self) {
+        self.shared.ended.send_replace(true);
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn run(shared: &Arc<Shared>, listener: UnixListener, streams: UnixListener) -> Vec<JoinHandle<()>> {
+    let take = {
+        let shared = Arc::clone(shared);
+        move |what, stream| Arc::clone(&shared).take(what, stream)
+    };
+    vec![
+        tokio::spawn(serve::grpc(Arc::clone(shared), listener)),
+        tokio::spawn(handover::serve(streams, take)),
+        tokio::spawn(follow(Arc::clone(shared))),
+        tokio::spawn(time(Arc::clone(shared))),
+        tokio::spawn(keep(Arc::clone(shared))),
+        tokio::spawn(dial::run(Arc::clone(shared))),
+    ]
+}
+
+/// Follows the declarations.
+async fn follow(shared: Arc<Shared>) {
+    let mut declared = shared.cluster.declared();
+    while declared.changed().await.is_ok() {
+        shared.use_declarations();
+    }
+}
+
+/// Runs the timers of the plane.
+async fn time(shared: Arc<Shared>) {
+    loop {
+        let due = shared.plane.lock().poll_timeout();
+        let due = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {
+                let effects = shared.plane.lock().handle_timeout(now());
+                shared.carry_out(effects);
+            }
+            () = shared.moved.notified() => {}
+        }
+    }
+}
+
+/// Writes what is to be kept.
+async fn keep(shared: Arc<Shared>) {
+    loop {
+        shared.to_keep.notified().await;
+        let keeping = Arc::clone(&shared);
+        // Files are written outside the runtime's own threads.
+        let kept = tokio::task::spawn_blocking(move || keeping.keep_now());
+        let _ = kept.await;
+        tokio::time::sleep(KEEP_EVERY).await;
+    }
+}
+
+impl Shared {
+    /// Looks at what is known.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Plane) -> T) -> T {
+        look(&self.plane.lock())
+    }
+
+    /// Changes what is known, and carries out what follows.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Plane, Now) -> Vec<Effect>) {
+        let effects = change(&mut self.plane.lock(), now());
+        self.carry_out(effects);
+    }
+
+    fn use_declarations(&self) {
+        let declared = self.cluster.declared().borrow().clone();
+        self.change(|plane, now| {
+            plane.set_declared(declared, |cluster| self.keep.peer(cluster), now)
+        });
+        self.dialling.look();
+    }
+
+    pub(crate) fn carry_out(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.carry_out_one(effect);
+        }
+        self.moved.notify_one();
+    }
+
+    fn carry_out_one(&self, effect: Effect) {
+        match effect {
+            Effect::Tables(revision) => {
+                self.revisions.send_replace(revision);
+            }
+            Effect::KeepPeer(cluster) => {
+                self.unkept.lock().peers.insert(cluster);
+                self.to_keep.notify_one();
+            }
+            Effect::KeepPorts => {
+                self.unkept.lock().ports = true;
+                self.to_keep.notify_one();
+            }
+            Effect::ForgetPeer(cluster) => {
+                self.unkept.lock().peers.remove(&cluster);
+                if let Err(error) = self.keep.forget_peer(&cluster) {
+                    warn!(peer = %cluster, %error, "what was kept of a peer stays");
+                }
+                self.end_sessions(&cluster);
+            }
+            Effect::EndSession(cluster, session) => {
+                if let Some(session) = self.sessions.lock().get(&(cluster, session)) {
+                    session.end.send_replace(true);
+                }
+            }
+            Effect::Wake(cluster) => self.wake(&cluster),
+            Effect::BeginAnew => self.begin_anew(),
+            Effect::Condition {
+                condition,
+                about,
+                stands,
+            } => {
+                let (peer, service) = (about.peer.as_ref(), about.service.as_ref());
+                let (peer, service) = (
+                    peer.map(ToString::to_string),
+                    service.map(ToString::to_string),
+                );
+                if stands {
+                    warn!(
+                        code = condition.code(),
+                        peer,
+                        service,
+                        "{}",
+                        condition.summary()
+                    );
+                } else {
+                    info!(
+                        code = condition.code(),
+                        peer,
+                        service,
+                        "no longer: {}",
+                        condition.summary()
+                    );
+                }
+            }
+        }
+    }
+
+    fn begin_anew(&self) {
+        let begun = random().map(Instance).map_err(|error| error.to_string());
+        let begun = begun.and_then(|fresh| {
+            self.keep
+                .begin_anew(fresh)
+                .map_err(|error| error.to_string())
+        });
+        match begun {
+            Ok(life) => self.change(|plane, now| plane.begin_anew(life.instance, life.epoch, now)),
+            Err(error) => warn!(error, "no new instance of our state could be begun"),
+        }
+    }
+
+    fn wake(&self, cluster: &ClusterName) {
+        let sessions = self.sessions.lock();
+        for ((peer, _), session) in sessions.iter() {
+            if peer == cluster {
+                session.wake.notify_one();
+            }
+        }
+    }
+
+    fn end_sessions(&self, cluster: &ClusterName) {
+        let sessions = self.sessions.lock();
+        for ((peer, _), session) in sessions.iter() {
+            if peer == cluster {
+                session.end.send_replace(true);
+            }
+        }
+    }
+
+    /// Says goodbye to a peer, and waits until it has been sent, but not for ever.
+    pub(crate) async fn farewell(&self, cluster: &ClusterName, farewell: Farewell) {
+        self.change(|plane, now| {
+            let said = plane.relate(cluster, now, |relation| relation.goodbye(farewell));
+            said.map(|((), effects)| effects).unwrap_or_default()
+        });
+        self.end_sessions(cluster);
+        let has_sessions = |sessions: &Sessions| sessions.keys().any(|(peer, _)| peer == cluster);
+        let is_over = async {
+            loop {
+                let ended = self.session_ended.notified();
+                if !has_sessions(&self.sessions.lock()) {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, is_over).await;
+    }
+
+    /// A message for another session than the one that asked: the last words of one that is to end.
+    fn queue(&self, peer: &ClusterName, session: SessionId, message: Message) {
+        if let Some(session) = self.sessions.lock().get(&(peer.clone(), session)) {
+            session.last_words.lock().push(message);
+            session.wake.notify_one();
+        }
+    }
+
+    fn keep_now(&self) {
+        let unkept = std::mem::take(&mut *self.unkept.lock());
+        for cluster in unkept.peers {
+            let kept = self.look(|plane| {
+                let peer = plane.peers().get(&cluster);
+                peer.map(|peer| peer.kept(Instant::now()))
+            });
+            let Some(kept) = kept else {
+                continue;
+            };
+            if let Err(error) = self.keep.store_peer(&cluster, &kept) {
+                warn!(peer = %cluster, %error, "what was told cannot be kept");
+            }
+        }
+        if unkept.ports {
+            let ports = self.look(|plane| plane.ports().clone());
+            if let Err(error) = self.keep.store_ports(&ports) {
+                warn!(%error, "import ports cannot be kept");
+            }
+        }
+    }
+
+    /// Takes a stream that a gateway hands over.
+    async fn take(self: Arc<Self>, what: HandOver, stream: UnixStream) {
+        let mut ended = self.ended.subscribe();
+        let serving = self.serve_stream(what, stream);
+        tokio::select! {
+            () = serving => {}
+            // An error means the same.
+            _ = ended.wait_for(|ended| *ended) => {}
+        }
+    }
+
+    async fn serve_stream(self: Arc<Self>, what: HandOver, stream: UnixStream) {
+        match what {
+            HandOver::Peering { peer } => {
+                let Some(cluster) = self.cluster_of(&peer.trust_domain) else {
+                    return;
+                };
+                exchange::serve(self, cluster, stream).await;
+            }
+            HandOver::Opened { ticket, peer } => {
+                let asked = self.dialling.opened(ticket);
+                let cluster = self.cluster_of(&peer.trust_domain);
+                // A stream that was not asked for, or leads to somebody else, is closed.
+                if let Some(cluster) = cluster.filter(|cluster| asked.as_ref() == Some(cluster)) {
+                    exchange::call(self, cluster, stream).await;
+                }
+            }
+            HandOver::Joining { source } => {
+                let linked = self.inviter.serve(stream, source).await;
+                if let Ok(linked) = linked {
+                    info!(peer = %linked.cluster, "linked by token");
+                }
+            }
+        }
+    }
+
+    fn cluster_of(&self, trust_domain: &corinth_model::TrustDomain) -> Option<ClusterName> {
+        self.look(|plane| {
+            let mut links = plane.declared().links.iter();
+            let found = links.find(|(_, link)| link.trust_domain == *trust_domain);
+            found.map(|(cluster, _)| cluster.clone())
+        })
+    }
+}
+
+impl Relations for Shared {
+    fn opened(&self, peer: &ClusterName, by: OpenedBy, session: Session) -> Option<SessionId> {
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        self.sessions.lock().insert((peer.clone(), id), session);
+        let now = now();
+        let known = self.plane.lock().relate(peer, now, |relation| {
+            relation.handle_opened(id, by, now.instant)
+        });
+        let Some(((), effects)) = known else {
+            self.sessions.lock().remove(&(peer.clone(), id));
+            return None;
+        };
+        self.carry_out(effects);
+        Some(id)
+    }
+
+    fn received(&self, peer: &ClusterName, session: SessionId, message: Message) {
+        self.change(|plane, now| {
+            let told = plane.relate(peer, now, |relation| {
+                relation.handle_message(session, message, now.instant, now.unix_ms);
+            });
+            told.map(|((), effects)| effects).unwrap_or_default()
+        });
+    }
+
+    fn next(&self, peer: &ClusterName, session: SessionId) -> Option<Message> {
+        let mut plane = self.plane.lock();
+        while let Some((to, message)) = plane.next_message(peer) {
+            if to == session {
+                return Some(message);
+            }
+            self.queue(peer, to, message);
+        }
+        None
+    }
+
+    fn closed(&self, peer: &ClusterName, session: SessionId) {
+        self.sessions.lock().remove(&(peer.clone(), session));
+        self.session_ended.notify_waiters();
+        self.change(|plane, now| {
+            let told = plane.relate(peer, now, |relation| {
+                relation.handle_closed(session, now.instant);
+            });
+            told.map(|((), effects)| effects).unwrap_or_default()
+        });
+        self.dialling.look();
+    }
+}
+
+impl Source for Shared {
+    fn revisions(&self) -> watch::Receiver<u64> {
+        self.revisions.subscribe()
+    }
+
+    fn since(&self, held: Option<(Instance, u64)>) -> Option<Change> {
+        self.look(|plane| plane.tables().since(held))
+    }
+
+    fn peering_failed(&self, ticket: u64, reason: Reason) {
+        self.dialling.failed(ticket, reason);
+    }
+
+    fn links_changed(&self) {
+        self.dialling.look();
+    }
+
+    fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+}
+
+/// The time, by both clocks.
+pub(crate) fn now() -> Now {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Now {
+        instant: Instant::now(),
+        unix_ms: u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn terms(settings: &Settings) -> Terms {
+    Terms {
+        ports: PortAllocator {
+            range: settings.import_ports,
+            taken: settings.taken_ports.clone(),
+        },
+        streams_per_peer: settings.streams_per_peer,
+    }
+}
+
+fn random() -> Result<[u8; 16], StartError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StartError::Random)?;
+    Ok(bytes)
+}

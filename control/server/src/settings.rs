@@ -1,0 +1,201 @@
+//! What a control plane is told at its start; everything else is declared.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use corinth_model::{ClusterName, PortNumber, PortRange, Slot, TrustDomain};
+use serde::Deserialize;
+
+#[cfg(test)]
+mod tests;
+
+/// Largest file that is read.
+const TEXT_MAX_BYTES: usize = 1 << 20;
+
+/// How a control plane runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The name of its cluster.
+    pub cluster: ClusterName,
+    /// Its trust domain.
+    pub trust_domain: TrustDomain,
+    /// Which instance of the control plane it is.
+    pub slot: Slot,
+    /// Where keys and state are kept.
+    pub state_dir: PathBuf,
+    /// The socket that speaks gRPC.
+    pub socket: PathBuf,
+    /// The socket that takes streams.
+    pub handover: PathBuf,
+    /// The file with links, services and exports.
+    pub objects: PathBuf,
+    /// Where peers reach the gateways, `host:port`.
+    pub gateways: Vec<String>,
+    /// How many gateways there are.
+    pub slots: u32,
+    /// Where import ports come from.
+    pub import_ports: PortRange,
+    /// Ports of it that are in use for something else.
+    pub taken_ports: BTreeSet<u16>,
+    /// Most streams a peer may have open, unless its link says otherwise.
+    pub streams_per_peer: u32,
+}
+
+/// What only a process of its own needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Health, metrics and state; loopback only.
+    pub admin: SocketAddr,
+    /// What is logged.
+    pub log: String,
+}
+
+/// Why a file is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error("{} cannot be read: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It is wrong.
+    #[error("{}: {words}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        words: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Raw {
+    cluster: String,
+    trust_domain: Option<String>,
+    slot: Option<String>,
+    state_dir: PathBuf,
+    socket: Option<PathBuf>,
+    handover: Option<PathBuf>,
+    objects: Option<PathBuf>,
+    #[serde(default)]
+    gateways: Vec<String>,
+    slots: Option<u32>,
+    import_ports: Option<String>,
+    streams_per_peer: Option<u32>,
+    admin: Option<SocketAddr>,
+    log: Option<String>,
+}
+
+impl Settings {
+    /// Settings with every default filled in; paths are within `state_dir`.
+    #[must_use]
+    pub fn new(cluster: ClusterName, trust_domain: TrustDomain, state_dir: &Path) -> Self {
+        Self {
+            cluster,
+            trust_domain,
+            slot: Slot::parse("0").expect("a digit is a slot"),
+            state_dir: state_dir.to_owned(),
+            socket: state_dir.join("control.sock"),
+            handover: state_dir.join("handover.sock"),
+            objects: state_dir.join("cluster.yaml"),
+            gateways: Vec::new(),
+            slots: 1,
+            import_ports: default_ports(),
+            taken_ports: BTreeSet::new(),
+            streams_per_peer: 10_000,
+        }
+    }
+
+    /// Reads the file of a control plane that runs as a process of its own. Relative paths start at the file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(path: &Path) -> Result<(Self, Process), SettingsError> {
+        let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Read {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<(Self, Process), SettingsError> {
+        let wrong = |words: String| SettingsError::Wrong {
+            path: path.to_owned(),
+            words,
+        };
+        if text.len() > TEXT_MAX_BYTES {
+            return Err(wrong(format!("it is longer than {TEXT_MAX_BYTES} bytes")));
+        }
+        let raw: Raw = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let cluster: ClusterName = raw
+            .cluster
+            .parse()
+            .map_err(|error| wrong(format!("cluster: {error}")))?;
+        let trust_domain = match &raw.trust_domain {
+            Some(text) => {
+                TrustDomain::parse(text).map_err(|error| wrong(format!("trustDomain: {error}")))?
+            }
+            None => TrustDomain::of_cluster(&cluster),
+        };
+        let beside = |inner: &Path| {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            folder.join(inner)
+        };
+        let mut settings = Self::new(cluster, trust_domain, &beside(&raw.state_dir));
+        for (place, given) in [
+            (&mut settings.socket, raw.socket),
+            (&mut settings.handover, raw.handover),
+            (&mut settings.objects, raw.objects),
+        ] {
+            if let Some(given) = given {
+                *place = beside(&given);
+            }
+        }
+        if let Some(slot) = raw.slot {
+            settings.slot = Slot::parse(&slot).map_err(|error| wrong(format!("slot: {error}")))?;
+        }
+        if let Some(range) = raw.import_ports {
+            settings.import_ports = ports(&range).ok_or_else(|| {
+                wrong("importPorts: write a range such as 20000-27999".to_owned())
+            })?;
+        }
+        for gateway in &raw.gateways {
+            let is_good = gateway
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<PortNumber>().is_ok());
+            if !is_good {
+                return Err(wrong("gateways: write host:port".to_owned()));
+            }
+        }
+        settings.gateways = raw.gateways;
+        settings.slots = raw.slots.unwrap_or(settings.slots).max(1);
+        settings.streams_per_peer = raw.streams_per_peer.unwrap_or(settings.streams_per_peer);
+        let process = Process {
+            admin: raw.admin.unwrap_or_else(|| ([127, 0, 0, 1], 15_001).into()),
+            log: raw.log.unwrap_or_else(|| "info".to_owned()),
+        };
+        Ok((settings, process))
+    }
+}
+
+fn ports(text: &str) -> Option<PortRange> {
+    let (first, last) = text.split_once('-')?;
+    let range = PortRange {
+        first: first.trim().parse().ok()?,
+        last: last.trim().parse().ok()?,
+    };
+    (range.first <= range.last).then_some(range)
+}
+
+fn default_ports() -> PortRange {
+    let port = |number| PortNumber::new(number).expect("not zero");
+    PortRange {
+        first: port(20_000),
+        last: port(27_999),
+    }
+}

@@ -1,0 +1,416 @@
+//! A control plane in a folder of its own, and a stand-in for its gateway.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use corinth_api::wire::admin::{StatusRequest, admin_client::AdminClient, status_request::Kind};
+use corinth_api::wire::routes::routes_client::RoutesClient;
+use corinth_api::{Entry, EntryKey, HandOver, LinkReport, LinkState, Report, Update};
+use corinth_control::ControlPlane;
+use corinth_control::cluster::file::{Fixed, ObjectsFile};
+use corinth_control::cluster::{
+    Audience, Cluster, DeclaredExport, DeclaredLink, DeclaredPort, DeclaredService, LinkMode, Write,
+};
+use corinth_control::settings::Settings;
+use corinth_daemon::metrics::{Build, Metrics};
+use corinth_identity::StateDir;
+use corinth_model::{
+    Accepted, AddressSource, ClusterName, Condition, Endpoint, GatewayId, Locality, PortNumber,
+    Protocol, RouteName, ServiceId, Slot, TrustDomain,
+};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::UnixTime;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::{Channel, Endpoint as Dial, Uri};
+
+const WAIT: Duration = Duration::from_secs(60);
+
+type Entries = BTreeMap<EntryKey, Entry>;
+
+pub(crate) fn service(text: &str) -> ServiceId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn port(number: u16) -> PortNumber {
+    PortNumber::new(number).unwrap()
+}
+
+/// A service with one endpoint, and its export to everybody.
+pub(crate) fn export(_name: &str) -> (DeclaredService, DeclaredExport) {
+    let endpoint = Endpoint::new(
+        "127.0.0.1:8080".parse().unwrap(),
+        Locality::default(),
+        AddressSource::OwnConfig,
+    );
+    let declared = DeclaredPort {
+        endpoints: vec![endpoint.unwrap()],
+        ..DeclaredPort::default()
+    };
+    let service = DeclaredService {
+        ports: BTreeMap::from([((port(80), Protocol::Tcp), declared)]),
+    };
+    let export = DeclaredExport {
+        to: Audience::All,
+        since_ms: 1,
+    };
+    (service, export)
+}
+
+/// One cluster without gateways.
+pub(crate) struct Plane {
+    name: ClusterName,
+    settings: Settings,
+    pub(crate) objects: Arc<ObjectsFile>,
+    running: Option<(ControlPlane, JoinHandle<()>)>,
+    entries: watch::Sender<Entries>,
+    bridge: Arc<Bridge>,
+    _folder: TempDir,
+}
+
+/// East accepts `shop/*` of west, and the other way round.
+pub(crate) struct Lab {
+    pub(crate) east: Plane,
+    pub(crate) west: Plane,
+    bridge: Arc<Bridge>,
+}
+
+/// Carries peering streams from one hand-over socket to the other.
+#[derive(Default)]
+struct Bridge {
+    sockets: parking_lot::Mutex<BTreeMap<ClusterName, std::path::PathBuf>>,
+    bytes: AtomicU64,
+    cut: tokio::sync::Notify,
+}
+
+impl Lab {
+    pub(crate) async fn linked() -> Self {
+        let bridge = Arc::new(Bridge::default());
+        let mut east = Plane::new("east", &bridge);
+        let mut west = Plane::new("west", &bridge);
+        east.link(&west);
+        west.link(&east);
+        east.start();
+        west.start();
+        east.up_to_date("west").await;
+        Self { east, west, bridge }
+    }
+
+    pub(crate) fn handed_over_bytes(&self) -> u64 {
+        self.bridge.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cut_peering(&self) {
+        self.bridge.cut.notify_waiters();
+    }
+}
+
+impl Plane {
+    fn new(name: &str, bridge: &Arc<Bridge>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let name: ClusterName = name.parse().unwrap();
+        let domain = TrustDomain::of_cluster(&name);
+        let settings = Settings::new(name.clone(), domain, &folder.path().join("state"));
+        StateDir::open(&settings.state_dir).unwrap();
+        let objects = corinth_control::run::objects(&settings, Fixed::default()).unwrap();
+        bridge
+            .sockets
+            .lock()
+            .insert(name.clone(), settings.handover.clone());
+        Self {
+            name,
+            settings,
+            objects,
+            running: None,
+            entries: watch::Sender::default(),
+            bridge: Arc::clone(bridge),
+            _folder: folder,
+        }
+    }
+
+    fn link(&self, other: &Self) {
+        let state = StateDir::open(&other.settings.state_dir).unwrap();
+        let state = state
+            .load_or_create(&other.settings.trust_domain, UnixTime::now())
+            .unwrap();
+        let link = DeclaredLink {
+            trust_domain: other.settings.trust_domain.clone(),
+            roots: vec![state.authority.root().clone()],
+            bundle_sequence: 1,
+            addresses: vec!["10.0.0.1:15443".to_owned()],
+            accepted: Accepted(vec!["shop/*".parse().unwrap()]),
+            max_streams: None,
+            quota: None,
+            mode: LinkMode::Active,
+        };
+        let write = Write::Link(other.name.clone(), Box::new(link));
+        self.objects.write(write).unwrap();
+    }
+
+    pub(crate) fn set_mode(&self, peer: &str, mode: LinkMode) {
+        let peer: ClusterName = peer.parse().unwrap();
+        let mut link = self.objects.declared().borrow().links[&peer].clone();
+        link.mode = mode;
+        self.objects
+            .write(Write::Link(peer, Box::new(link)))
+            .unwrap();
+    }
+
+    pub(crate) fn export(&self, name: &str, to: Audience) {
+        let (declared, export) = export(name);
+        self.objects
+            .write(Write::Service(service(name), declared))
+            .unwrap();
+        let export = DeclaredExport { to, ..export };
+        self.objects
+            .write(Write::Export(service(name), Some(export)))
+            .unwrap();
+    }
+
+    /// Starts the control plane and the stand-in for its gateway.
+    pub(crate) fn start(&mut self) {
+        let build = Build {
+            binary: "test",
+            version: "0",
+        };
+        let metrics = Metrics::new(build).unwrap();
+        let cluster = Arc::clone(&self.objects) as Arc<dyn Cluster>;
+        let plane = ControlPlane::start(self.settings.clone(), cluster, &metrics).unwrap();
+        let gateway = StandIn {
+            name: self.name.clone(),
+            socket: self.settings.socket.clone(),
+            objects: Arc::clone(&self.objects),
+            entries: self.entries.clone(),
+            bridge: Arc::clone(&self.bridge),
+        };
+        self.running = Some((plane, tokio::spawn(gateway.run())));
+    }
+
+    /// Ends it without a word.
+    pub(crate) async fn kill(&mut self) {
+        let (plane, gateway) = self.running.take().unwrap();
+        gateway.abort();
+        plane.kill().await;
+        self.bridge.cut.notify_waiters();
+        self.entries.send_replace(Entries::new());
+    }
+
+    pub(crate) async fn until(&self, is_so: impl Fn(&Entries) -> bool) {
+        let mut entries = self.entries.subscribe();
+        let waited = tokio::time::timeout(WAIT, entries.wait_for(|entries| is_so(entries))).await;
+        if waited.is_err() {
+            let status = self.status(Kind::Status).await;
+            panic!("{:#?}\n{status:#}", self.entries.borrow());
+        }
+    }
+
+    pub(crate) async fn route(&self, name: &str, number: u16) -> Arc<Entry> {
+        let key = key(name, number);
+        self.until(|entries| entries.contains_key(&key)).await;
+        Arc::new(self.entries.borrow()[&key].clone())
+    }
+
+    pub(crate) async fn no_route(&self, name: &str, number: u16) {
+        let key = key(name, number);
+        self.until(|entries| !entries.contains_key(&key)).await;
+    }
+
+    pub(crate) fn has_route(&self, name: &str, number: u16) -> bool {
+        self.entry(&key(name, number)).is_some()
+    }
+
+    pub(crate) fn entry(&self, key: &EntryKey) -> Option<Entry> {
+        self.entries.borrow().get(key).cloned()
+    }
+
+    pub(crate) async fn condition(&self, condition: Condition) {
+        self.until_status(Kind::Conditions, |conditions| {
+            let mut conditions = conditions.as_array().unwrap().iter();
+            conditions.any(|one| one["code"] == condition.code())
+        })
+        .await;
+    }
+
+    pub(crate) async fn silent(&self, peer: &str) {
+        self.until_status(Kind::Links, |links| {
+            link(links, peer)["peering"] == "silent"
+        })
+        .await;
+    }
+
+    /// Until the peer has told everything and taken everything.
+    pub(crate) async fn up_to_date(&self, peer: &str) {
+        self.until_status(Kind::Links, |links| {
+            let link = link(links, peer);
+            link["peering"] == "told"
+                && link["relation"]["held"].is_string()
+                && link["relation"]["acknowledged"].is_string()
+                && link["relation"]["isCurrent"] == true
+        })
+        .await;
+    }
+
+    /// Until what was told to and by the peer is on disk.
+    pub(crate) async fn kept(&self, peer: &str) {
+        let file = self
+            .settings
+            .state_dir
+            .join(format!("control/peers/{peer}.json"));
+        self.until_status(Kind::Links, |_| {
+            std::fs::read_to_string(&file).is_ok_and(|text| text.contains("shop"))
+        })
+        .await;
+    }
+
+    async fn until_status(&self, kind: Kind, is_so: impl Fn(&Value) -> bool) {
+        let begun = std::time::Instant::now();
+        loop {
+            let status = self.status(kind).await;
+            if is_so(&status) {
+                return;
+            }
+            assert!(begun.elapsed() < WAIT, "{status:#}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn status(&self, kind: Kind) -> Value {
+        let mut client = AdminClient::new(connect(&self.settings.socket).await);
+        let request = StatusRequest {
+            kind: kind.into(),
+            name: String::new(),
+        };
+        let answer = client.status(request).await.unwrap().into_inner();
+        serde_json::from_str(&answer.json).unwrap()
+    }
+}
+
+fn link<'a>(links: &'a Value, peer: &str) -> &'a Value {
+    let mut links = links.as_array().unwrap().iter();
+    links.find(|link| link["cluster"] == peer).unwrap()
+}
+
+fn key(name: &str, number: u16) -> EntryKey {
+    EntryKey::Route(RouteName::new(service(name), port(number)), Protocol::Tcp)
+}
+
+async fn connect(socket: &std::path::Path) -> Channel {
+    let socket = socket.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Dial::from_static("http://control")
+        .connect_with_connector(connector)
+        .await
+        .unwrap()
+}
+
+/// Follows the tables as a gateway does, says that every peer is linked, and opens the streams it is asked for.
+struct StandIn {
+    name: ClusterName,
+    socket: std::path::PathBuf,
+    objects: Arc<ObjectsFile>,
+    entries: watch::Sender<Entries>,
+    bridge: Arc<Bridge>,
+}
+
+impl StandIn {
+    async fn run(self) {
+        let (reports, queue) = mpsc::unbounded_channel();
+        let report = |report: Report| reports.send((&report).into()).unwrap();
+        report(Report::Hello {
+            role: "gateway".parse().unwrap(),
+            slot: Slot::parse("0").unwrap(),
+            held: None,
+            version: "test".to_owned(),
+        });
+        let linked = self.objects.declared().borrow().links.clone();
+        let links = linked.keys().map(|cluster| LinkReport {
+            cluster: cluster.clone(),
+            state: LinkState::Up,
+            rtt: None,
+            slots: Vec::new(),
+        });
+        report(Report::Links(links.collect()));
+        let mut client = RoutesClient::new(connect(&self.socket).await);
+        let queue = UnboundedReceiverStream::new(queue);
+        let mut updates = client.follow(queue).await.unwrap().into_inner();
+        let mut entries = Entries::new();
+        while let Ok(Some(update)) = updates.message().await {
+            match Update::decode(update).unwrap() {
+                Update::Begin { whole, .. } if whole => entries.clear(),
+                Update::Begin { .. } => {}
+                Update::Put(entry) => {
+                    entries.insert(entry.key(), entry);
+                }
+                Update::Removed(key) => {
+                    entries.remove(&key);
+                }
+                Update::Commit { revision } => {
+                    self.entries.send_replace(entries.clone());
+                    report(Report::Applied { revision });
+                }
+                Update::OpenPeering { cluster, ticket } => {
+                    let bridge = Arc::clone(&self.bridge);
+                    tokio::spawn(bridge.join(self.name.clone(), cluster, ticket));
+                }
+            }
+        }
+    }
+}
+
+impl Bridge {
+    async fn join(self: Arc<Self>, from: ClusterName, to: ClusterName, ticket: u64) {
+        let gateway = |cluster: &ClusterName| GatewayId {
+            trust_domain: TrustDomain::of_cluster(cluster),
+            slot: Slot::parse("0").unwrap(),
+        };
+        let opened = HandOver::Opened {
+            ticket,
+            peer: gateway(&to),
+        };
+        let came = HandOver::Peering {
+            peer: gateway(&from),
+        };
+        let (near, far) = (self.open(&from, &opened).await, self.open(&to, &came).await);
+        let (Some(near), Some(far)) = (near, far) else {
+            return;
+        };
+        let (near_read, near_write) = near.into_split();
+        let (far_read, far_write) = far.into_split();
+        tokio::select! {
+            () = self.copy(near_read, far_write) => {}
+            () = self.copy(far_read, near_write) => {}
+            () = self.cut.notified() => {}
+        }
+    }
+
+    async fn open(&self, cluster: &ClusterName, what: &HandOver) -> Option<UnixStream> {
+        let socket = self.sockets.lock()[cluster].clone();
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        stream.write_all(&what.encode()).await.ok()?;
+        Some(stream)
+    }
+
+    async fn copy(
+        &self,
+        mut from: tokio::net::unix::OwnedReadHalf,
+        mut to: tokio::net::unix::OwnedWriteHalf,
+    ) {
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+            if to.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Two control planes, joined by gateways that only hand streams over.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod lab;
+
+use corinth_api::{Entry, EntryKey};
+use corinth_control::cluster::{Audience, Cluster, LinkMode, Write};
+use corinth_model::{Condition, Protocol, RouteName, Target};
+
+use crate::lab::{Lab, export, port, service};
+
+#[tokio::test]
+async fn an_export_becomes_a_route_of_the_peer_that_accepts_it() {
+    let lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    let entry = lab.east.route("web.shop", 80).await;
+    let Entry::Route(route) = &*entry else {
+        panic!("{entry:?}");
+    };
+    let west = Target::Cluster("west".parse().unwrap());
+    assert_eq!(route.candidates[0].target, west);
+    assert!(route.import_port.is_some());
+}
+
+#[tokio::test]
+async fn what_is_not_accepted_becomes_no_route_but_a_condition() {
+    let lab = Lab::linked().await;
+    lab.west.export("secret.vault", Audience::All);
+    lab.west.export("web.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.east.condition(Condition::NotAccepted).await;
+    assert!(!lab.east.has_route("secret.vault", 80));
+}
+
+#[tokio::test]
+async fn an_export_taken_back_is_gone_at_the_peer() {
+    let lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.west
+        .objects
+        .write(Write::Export(service("web.shop"), None))
+        .unwrap();
+    lab.east.no_route("web.shop", 80).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_loses_nothing() {
+    let mut lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.west.kill().await;
+    lab.east.silent("west").await;
+    assert!(lab.east.has_route("web.shop", 80));
+}
+
+#[tokio::test]
+async fn what_vanished_while_a_control_plane_was_dead_is_gone_after_its_start() {
+    let mut lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    lab.west.export("pay.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.east.route("pay.shop", 80).await;
+    lab.west.kept("east").await;
+    lab.west.kill().await;
+    lab.west
+        .objects
+        .write(Write::Export(service("web.shop"), None))
+        .unwrap();
+    lab.west.start();
+    lab.east.no_route("web.shop", 80).await;
+    assert!(lab.east.has_route("pay.shop", 80));
+}
+
+#[tokio::test]
+async fn a_control_plane_starts_with_the_routes_it_had() {
+    let mut lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.east.kept("west").await;
+    lab.west.kill().await;
+    lab.east.kill().await;
+    lab.east.start();
+    lab.east.route("web.shop", 80).await;
+}
+
+#[tokio::test]
+async fn a_paused_link_carries_nothing_and_a_resumed_one_all_again() {
+    let lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.east.set_mode("west", LinkMode::Paused);
+    lab.east.no_route("web.shop", 80).await;
+    let peer = EntryKey::Peer("west".parse().unwrap());
+    assert_eq!(lab.east.entry(&peer), None);
+    lab.east.set_mode("west", LinkMode::Active);
+    lab.east.route("web.shop", 80).await;
+}
+
+#[tokio::test]
+async fn both_clusters_with_a_service_are_candidates_the_own_endpoints_first() {
+    let lab = Lab::linked().await;
+    lab.east.export("web.shop", Audience::All);
+    lab.west.export("web.shop", Audience::All);
+    let name = RouteName::new(service("web.shop"), port(80));
+    let key = EntryKey::Route(name, Protocol::Tcp);
+    let both = |entry: &Entry| matches!(entry, Entry::Route(route) if route.candidates.len() == 2);
+    lab.east
+        .until(|entries| entries.get(&key).is_some_and(|entry| both(entry)))
+        .await;
+}
+
+#[tokio::test]
+async fn a_reconnect_with_nothing_changed_is_small() {
+    let lab = Lab::linked().await;
+    for number in 0..50 {
+        lab.west.export(&format!("s{number}.shop"), Audience::All);
+    }
+    for number in [0, 49] {
+        lab.east.route(&format!("s{number}.shop"), 80).await;
+    }
+    lab.east.up_to_date("west").await;
+    let before = lab.handed_over_bytes();
+    lab.cut_peering();
+    lab.east.up_to_date("west").await;
+    let moved = lab.handed_over_bytes() - before;
+    assert!(moved < 10_000, "{moved} bytes");
+}
+
+#[test]
+fn exports_of_the_lab_have_an_endpoint() {
+    assert_eq!(export("web.shop").0.ports.len(), 1);
+}
