@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use corinth_gateway::settings::MistakeCode;
-use corinth_model::Reason;
+use corinth_model::{Condition, Reason};
 
 use crate::assert_none;
 use crate::repository::{self, root};
@@ -43,7 +43,10 @@ fn codes_are_documented() {
     let reasons = Reason::all().map(|reason| (reason.code().to_owned(), reason.name().to_owned()));
     let mistakes =
         MistakeCode::all().map(|code| (code.code().to_owned(), code.summary().to_owned()));
-    let real: Vec<Row> = reasons.chain(mistakes).collect();
+    let conditions = Condition::ALL
+        .iter()
+        .map(|condition| (condition.code().to_owned(), condition.name().to_owned()));
+    let real: Vec<Row> = reasons.chain(conditions).chain(mistakes).collect();
     let documented = rows("docs/codes.md");
     let missing = real.iter().filter(|row| !documented.contains(row));
     let extra = documented.iter().filter(|row| !real.contains(row));
@@ -52,7 +55,7 @@ fn codes_are_documented() {
         .chain(extra.map(|(code, name)| format!("wrong: {code} {name}")));
     assert_none(
         &faults.collect::<Vec<_>>(),
-        "docs/codes.md has one table row per code: the code, then the name of a reason or the summary of a mistake.",
+        "docs/codes.md has one table row per code: the code, then the name of a reason or condition or the summary of a mistake.",
     );
 }
 

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use corinth_model::Reason;
+use corinth_model::{Condition, Reason};
 
 /// Ends the part of docs/codes.md that is written by hand.
 const CODES_BEGIN: &str = "<!-- generated from here on -->\n";
@@ -57,7 +57,7 @@ fn documented_codes_are_those_of_the_model() {
     check_or_write(&file, &committed, &expected);
 }
 
-/// One table for each kind of reason.
+/// One table for each kind of reason, and one of the conditions.
 fn codes() -> Result<String, fmt::Error> {
     let mut page = String::new();
     let mut section = "";
@@ -81,6 +81,16 @@ fn codes() -> Result<String, fmt::Error> {
             "| `{}` | `{}` | {side} | {meaning} | {hint} |",
             reason.code(),
             reason.name()
+        )?;
+    }
+    page.push_str("\n## Conditions\n\n| code | name | meaning | what to do |\n|---|---|---|---|\n");
+    for condition in Condition::ALL {
+        let (meaning, hint) = (shown(condition.summary()), shown(condition.hint()));
+        writeln!(
+            page,
+            "| `{}` | `{}` | {meaning} | {hint} |",
+            condition.code(),
+            condition.name()
         )?;
     }
     Ok(page)
