@@ -1,11 +1,18 @@
 //! What can be typed after `corinth`.
 
+mod control;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::SignedDuration;
 
+pub(crate) use self::control::{
+    BothArgs, CertArgs, CertCommand, CheckArgs, CheckFormat, ControlArgs, ControlsArgs, ExportArgs,
+    FailOn, LinkArgs, LinkCommand, PathArgs, PeerArgs, Risk, RoutesCommand, ShowArgs, StatusArgs,
+    TokenCommand, UnexportArgs, WaitArgs, WhoArgs,
+};
 use crate::{output::OutputArgs, terminal::Colour};
 
 /// Connects services across clusters, without a shared network.
@@ -37,6 +44,26 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Print the public roots of a node, to hand to the operators of its peers.
     Bundle(NodeArgs),
+    /// Link clusters, and look after their links.
+    Link(LinkArgs),
+    /// Offer a service to other clusters.
+    Export(ExportArgs),
+    /// Offer a service no longer.
+    Unexport(UnexportArgs),
+    /// List what this cluster offers, and to whom.
+    Exports(ShowArgs),
+    /// List services of peers that are usable here.
+    Imports(ShowArgs),
+    /// Show clusters, their links, and what an operator should know, on one screen.
+    Status(StatusArgs),
+    /// Look for whatever could keep services from being reached, and say what to do about it.
+    Check(CheckArgs),
+    /// Walk the way of a call and say where it is blocked, and by what.
+    Path(PathArgs),
+    /// Show which gateways have not taken the newest tables.
+    Diff(ShowArgs),
+    /// List certificates and how long they hold.
+    Cert(CertArgs),
     /// Check a configuration, or print its schema or an example.
     Config(ConfigArgs),
     /// List the routes of a running gateway and what it thinks of each candidate.
@@ -148,7 +175,10 @@ pub(crate) struct AdminArgs {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct RoutesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<RoutesCommand>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]

@@ -10,7 +10,9 @@ pub(crate) enum Exit {
     Usage,
     Unreachable,
     TimedOut,
+    Partial,
     Found,
+    Warned,
     Interrupted,
 }
 
@@ -21,7 +23,9 @@ impl Exit {
         Self::Usage,
         Self::Unreachable,
         Self::TimedOut,
+        Self::Partial,
         Self::Found,
+        Self::Warned,
         Self::Interrupted,
     ];
 
@@ -32,7 +36,9 @@ impl Exit {
             Self::Usage => 2,
             Self::Unreachable => 3,
             Self::TimedOut => 4,
+            Self::Partial => 5,
             Self::Found => 10,
+            Self::Warned => 11,
             Self::Interrupted => 130,
         }
     }
@@ -44,9 +50,11 @@ impl Exit {
             Self::Usage => "wrong usage: an unknown command, option, value or code",
             Self::Unreachable => "could not reach, or may not read, what was to be looked at",
             Self::TimedOut => "--wait ran out of time",
+            Self::Partial => "partial answer: some did not answer, the rest is printed",
             Self::Found => {
-                "looked, and found errors: a mistake in a configuration, a failed step of the demo"
+                "looked, and found errors: a mistake in a configuration, a failed check, a step that is blocked"
             }
+            Self::Warned => "looked, and found warnings, with --fail-on warning",
             Self::Interrupted => "interrupted",
         }
     }

@@ -1,18 +1,19 @@
 //! `corinth explain`: what a code means and what to do about it, built in and without a network.
 
 use corinth_gateway::settings::MistakeCode;
-use corinth_model::{Reason, Refusal};
+use corinth_model::{Condition, Reason, Refusal};
 use serde::Serialize;
 
 use crate::{
     args::ExplainArgs,
+    check,
     exit::Exit,
     output::{Cell, Format, Item, Listing},
     terminal::{Style, Terminal},
     trouble::Trouble,
 };
 
-/// One code, of a connection's end or of a mistake in a configuration.
+/// One code: of a connection's end, of a condition, of a check, or of a mistake in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Code {
     code: &'static str,
@@ -31,6 +32,8 @@ enum Class {
     Completed,
     Refusal,
     Failure,
+    Condition,
+    Check,
     Configuration,
 }
 
@@ -38,6 +41,8 @@ impl Code {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         Reason::all()
             .map(Self::of_reason)
+            .chain(Condition::ALL.iter().copied().map(Self::of_condition))
+            .chain(check::CATALOGUE.iter().map(Self::of_check))
             .chain(MistakeCode::all().map(Self::of_mistake))
     }
 
@@ -54,6 +59,28 @@ impl Code {
             side,
             meaning: reason.summary(),
             remedy: reason.hint(),
+        }
+    }
+
+    fn of_condition(condition: Condition) -> Self {
+        Self {
+            code: condition.code(),
+            name: condition.name().to_owned(),
+            class: Class::Condition,
+            side: None,
+            meaning: condition.summary(),
+            remedy: condition.hint(),
+        }
+    }
+
+    fn of_check(check: &'static check::Check) -> Self {
+        Self {
+            code: check.code,
+            name: check.name.to_owned(),
+            class: Class::Check,
+            side: None,
+            meaning: check.sentence,
+            remedy: check.remedy,
         }
     }
 
@@ -105,6 +132,8 @@ impl Class {
             Self::Completed => "completed",
             Self::Refusal => "refusal",
             Self::Failure => "failure",
+            Self::Condition => "condition",
+            Self::Check => "check",
             Self::Configuration => "configuration",
         }
     }
@@ -140,6 +169,12 @@ pub(crate) fn explain(terminal: &Terminal, args: &ExplainArgs) -> Result<Exit, T
         }
     }
     Ok(Exit::Done)
+}
+
+/// What to do about `code`, and the code as it is written.
+pub(crate) fn remedy(code: &str) -> Option<(&'static str, &'static str)> {
+    let found = Code::all().find(|known| known.code.eq_ignore_ascii_case(code));
+    found.map(|code| (code.remedy, code.code))
 }
 
 /// One code, as a person reads it.

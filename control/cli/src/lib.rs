@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Each command is a module that composes the other crates: `run` is the gateway itself, `demo` several of
-//! them in this process, `routes` and `links` ask a running one over its admin pages, the others read files
-//! or what is built in. Results go to stdout, progress and hints to stderr, and the exit code tells "I found
+//! them in this process, `routes` and `links` ask a running one over its admin pages; `link`, `export`,
+//! `status`, `check`, `path` and the like ask a control plane over its socket; the others read files or what is
+//! built in. Results go to stdout, progress and hints to stderr, and the exit code tells "I found
 //! something wrong" from "I could not look".
 //!
 //! What this crate never does: decide anything about connections, ask a question interactively, overwrite a
@@ -16,17 +17,25 @@
 mod admin;
 mod args;
 mod bench;
+mod cert;
+mod check;
 mod completion;
 mod config;
+mod control;
 mod demo;
+mod diff;
 mod exit;
 mod explain;
+mod export;
 mod help;
+mod link;
 mod links;
 mod output;
+mod path;
 mod routes;
 mod run;
 mod state;
+mod status;
 mod terminal;
 mod trouble;
 mod version;
@@ -69,6 +78,16 @@ fn run_command(terminal: &Terminal, command: Command) -> Result<Exit, Trouble> {
         Command::Backup(args) => state::backup(terminal, &args),
         Command::Restore(args) => state::restore(terminal, &args),
         Command::Bundle(args) => state::bundle(terminal, &args),
+        Command::Link(args) => link::link(terminal, args),
+        Command::Export(args) => export::export(terminal, &args),
+        Command::Unexport(args) => export::unexport(terminal, &args),
+        Command::Exports(args) => export::exports(terminal, &args),
+        Command::Imports(args) => export::imports(terminal, &args),
+        Command::Status(args) => status::status(terminal, &args),
+        Command::Check(args) => check::check(terminal, &args),
+        Command::Path(args) => path::path(terminal, &args),
+        Command::Diff(args) => diff::diff(terminal, &args),
+        Command::Cert(args) => cert::cert(terminal, &args),
         Command::Config(args) => config::config(terminal, &args),
         Command::Routes(args) => routes::routes(terminal, &args),
         Command::Links(args) => links::links(terminal, &args),

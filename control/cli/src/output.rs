@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    terminal::{Mark, Style, Terminal},
+    terminal::{Mark, Style, Terminal, plain},
     trouble::Trouble,
 };
 
@@ -87,7 +87,7 @@ struct Envelope<'a, T> {
 impl Cell {
     pub(crate) fn plain(text: impl fmt::Display) -> Self {
         Self {
-            text: text.to_string(),
+            text: plain(&text.to_string()),
             mark: None,
         }
     }
@@ -100,7 +100,7 @@ impl Cell {
     /// A glyph and a word, both in the colour of `mark`.
     pub(crate) fn marked(style: Style, mark: Mark, word: &str) -> Self {
         Self {
-            text: format!("{} {word}", style.glyph(mark)),
+            text: format!("{} {}", style.glyph(mark), plain(word)),
             mark: Some(mark),
         }
     }

@@ -1,10 +1,12 @@
-//! `corinth routes`: the routes of a running gateway.
+//! `corinth routes`: the routes of a running gateway, and with `get` those the control plane made.
+
+mod get;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     admin,
-    args::RoutesArgs,
+    args::{RoutesArgs, RoutesCommand},
     exit::Exit,
     output::{Cell, Item, Listing},
     run,
@@ -93,6 +95,9 @@ impl Item for Route {
 }
 
 pub(crate) fn routes(terminal: &Terminal, args: &RoutesArgs) -> Result<Exit, Trouble> {
+    if let Some(RoutesCommand::Get { name, why, show }) = &args.command {
+        return get::get(terminal, name, *why, show);
+    }
     let routes: Vec<Route> = run::runtime()?.block_on(admin::ask(&args.admin, "/routes"))?;
     if routes.is_empty() {
         terminal.note("no routes: this gateway imports nothing\n");

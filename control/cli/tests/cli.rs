@@ -7,8 +7,10 @@ mod cli {
     mod bench;
     mod codes;
     mod config;
+    mod control;
     mod demo;
     mod node;
+    mod plane;
     mod state;
     mod support;
 }

@@ -28,6 +28,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     for variable in [
         "CORINTH_CONFIG",
         "CORINTH_ADMIN",
+        "CORINTH_CONTROL",
         "NO_COLOR",
         "CLICOLOR_FORCE",
         "NOTIFY_SOCKET",
