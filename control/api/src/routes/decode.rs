@@ -335,7 +335,7 @@ fn route_name(field: &'static str, text: &str) -> Result<RouteName, RoutesError>
 
 fn port(field: &'static str, number: u32) -> Result<PortNumber, RoutesError> {
     let port = u16::try_from(number).ok().and_then(PortNumber::new);
-    port.ok_or(invalid(field))
+    port.ok_or_else(|| invalid(field))
 }
 
 fn protocol(field: &'static str, number: i32) -> Result<Protocol, RoutesError> {
