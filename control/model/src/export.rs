@@ -168,6 +168,17 @@ impl ExportTable {
     /// # Errors
     /// Every conflict among them.
     pub fn build(own: &ClusterName, exports: Vec<Export>) -> Result<Self, Vec<ExportConflict>> {
+        Self::build_shared(own, exports.into_iter().map(Arc::new).collect())
+    }
+
+    /// As [`build`](Self::build), of exports that another table may hold as well.
+    ///
+    /// # Errors
+    /// Every conflict among them.
+    pub fn build_shared(
+        own: &ClusterName,
+        exports: Vec<Arc<Export>>,
+    ) -> Result<Self, Vec<ExportConflict>> {
         let mut exports: Vec<_> = exports
             .into_iter()
             .map(|export| (export.key(), export))
@@ -179,7 +190,7 @@ impl ExportTable {
         }
         let mut table = Self::empty(own);
         for (key, export) in exports {
-            table.add(key, Arc::new(export));
+            table.add(key, export);
         }
         Ok(table)
     }
@@ -347,7 +358,7 @@ fn is_here(scope: &Scope, own: &ClusterName) -> bool {
 }
 
 /// What is wrong with `exports`, which are sorted by key.
-fn conflicts(exports: &[(ExportKey, Export)]) -> Vec<ExportConflict> {
+fn conflicts(exports: &[(ExportKey, Arc<Export>)]) -> Vec<ExportConflict> {
     let mut conflicts = Vec::new();
     for pair in exports.windows(2) {
         if let [(first, _), (second, _)] = pair

@@ -106,13 +106,24 @@ impl RouteTable {
     ///
     /// # Errors
     /// Every conflict among them.
-    pub fn build(own: &ClusterName, mut routes: Vec<Route>) -> Result<Self, Vec<RouteConflict>> {
+    pub fn build(own: &ClusterName, routes: Vec<Route>) -> Result<Self, Vec<RouteConflict>> {
+        Self::build_shared(own, routes.into_iter().map(Arc::new).collect())
+    }
+
+    /// As [`build`](Self::build), of routes that another table may hold as well.
+    ///
+    /// # Errors
+    /// Every conflict among them.
+    pub fn build_shared(
+        own: &ClusterName,
+        mut routes: Vec<Arc<Route>>,
+    ) -> Result<Self, Vec<RouteConflict>> {
         routes.sort_by(|a, b| order(a).cmp(&order(b)));
         let mut table = Self::empty(own);
         table.by_name.reserve_exact(routes.len());
         let mut conflicts = Vec::new();
         for route in routes {
-            table.add(Arc::new(route), &mut conflicts);
+            table.add(route, &mut conflicts);
         }
         if conflicts.is_empty() {
             Ok(table)
