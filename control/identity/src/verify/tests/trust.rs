@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use corinth_model::Failure;
+use corinth_model::{Denied, Failure};
 use rcgen::{
     BasicConstraints, CustomExtension, GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints,
 };
@@ -258,8 +258,10 @@ fn change_of_bundles_and_denials_is_seen_by_the_next_handshake() {
     let meet = || Handshake::run(world.dialer(&presented), ServerConfig::clone(&listener));
     assert!(meet().is_established());
 
-    world.denials.replace(BTreeSet::from([gateway(B)]));
-    assert_client_refused("denied", meet(), Failure::Untrusted, "is denied");
+    for denied in [Denied::Id(gateway(B)), Denied::TrustDomain(domain(B))] {
+        world.denials.replace(BTreeSet::from([denied]));
+        assert_client_refused("denied", meet(), Failure::Untrusted, "is denied");
+    }
     world.denials.replace(BTreeSet::new());
     assert!(meet().is_established());
 
