@@ -1,7 +1,6 @@
 //! The composition root: makes a gateway out of settings, changes it, stops it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -16,29 +15,32 @@ use corinth_daemon::{
     ready::Readiness,
 };
 use corinth_identity::{Denials, SharedBundles};
-use corinth_model::{ClusterName, PortNumber, Tables};
+use corinth_model::Tables;
 use corinth_transport::tls::{TlsSettings, TlsTransport};
-use parking_lot::Mutex;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 use tracing::info;
 
 use crate::{
-    dialers::{Dialers, Dialled},
+    body::{self, Body},
+    control::ControlPlane,
+    feed::{self, Feed},
     inbound::Sink,
     keeper,
     limits::{HalfOpen, HalfOpenLimits},
-    listen::{self, Door, ListenError, Listening},
+    listen::{Door, ListenError, Listening},
     node::{self, IdentityError, Node},
     observe,
+    pages::ControlRow,
     record::{Logged, Telemetry},
     settings::{
-        AccessScope, AccessTarget, Mistakes, PortBookError, Settings, load_ports, read_file,
+        AccessScope, AccessTarget, Files, Mistakes, PortBookError, Settings, load_ports, read_file,
         store_ports,
     },
-    shared::{Shared, Times},
+    shared::Shared,
     terminate::Terminators,
-    worker::{Order, Worker},
+    wanted::Wanted,
+    worker::Worker,
 };
 
 /// Why a gateway could not start or change.
@@ -72,22 +74,12 @@ pub enum StartError {
 
 /// A running gateway. Needs a tokio runtime beside its own workers.
 pub struct Gateway {
-    shared: Arc<Shared>,
-    workers: Vec<Worker>,
+    body: Arc<Body>,
     node: Node,
-    bundles: SharedBundles,
     readiness: Readiness,
-    changing: Mutex<Changing>,
+    /// What is known of the control plane, where there is one.
+    feed: Option<Arc<Feed>>,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// What a new configuration changes.
-struct Changing {
-    settings: Settings,
-    dialers: Dialers,
-    /// What is listened on: as it was asked for, and as it was bound.
-    listening: BTreeMap<Listening, SocketAddr>,
-    revision: u64,
 }
 
 /// What the process around a gateway provides.
@@ -113,15 +105,14 @@ impl Gateway {
         let now = rustls::pki_types::UnixTime::now();
         let files = settings.load(read_file)?;
         let node = Node::load(&settings, &files, now)?;
-        remember_ports(&mut settings)?;
-        let tables = Arc::new(settings.tables(1)?);
-        let bundles = SharedBundles::new(node::bundles(&settings, &files)?);
+        let wanted = wanted(&mut settings, &files, 1)?;
+        let bundles = SharedBundles::default();
         let denials = Denials::default();
 
         let sink = Arc::new(Sink::default());
         let shared = Arc::new(Shared::new(
-            core(&settings, &tables),
-            Arc::clone(&tables),
+            core(&settings),
+            Arc::new(Tables::empty(settings.cluster.clone())),
             transport(&settings, &node, &bundles, &denials, &clock, &sink),
             telemetry(&settings, &metrics)?,
             HalfOpen::new(HalfOpenLimits::within(
@@ -136,7 +127,9 @@ impl Gateway {
                 Arc::clone(&clock),
             ),
             drain,
-            times(&settings),
+            body::times(&settings),
+            denials,
+            settings.control.as_ref().map(ControlPlane::new),
         ));
         sink.connect(&shared);
         observe::register(&metrics, &shared, &node.own)?;
@@ -151,127 +144,42 @@ impl Gateway {
         if node.authority.is_some() {
             tasks.push(tokio::spawn(keeper::renew(Arc::clone(&node.own), clock)));
         }
-        let gateway = Self {
-            shared,
-            workers,
-            node,
-            bundles,
-            readiness,
-            changing: Mutex::new(Changing {
-                settings: settings.clone(),
-                dialers: Dialers::default(),
-                listening: BTreeMap::new(),
-                revision: 0,
-            }),
-            tasks,
+        let body = Arc::new(Body::new(shared, workers, bundles, settings.clone()));
+        body.change(None, wanted)?;
+        let feed = match &settings.control {
+            Some(control) => {
+                let feed = Feed::new(Arc::clone(&body), control, &settings, &metrics)?;
+                tasks.extend(Arc::clone(&feed).start(readiness.register(feed::PENDING)));
+                Some(feed)
+            }
+            None => None,
         };
-        gateway.use_tables(&settings, tables, || {})?;
         pending.done();
-        Ok(gateway)
+        Ok(Self {
+            body,
+            node,
+            readiness,
+            feed,
+            tasks,
+        })
     }
 
     /// Changes to other settings without dropping a connection that they still allow. On error
     /// everything stays as it was.
     pub fn apply(&self, mut settings: Settings) -> Result<(), StartError> {
-        unchangeable(&self.changing.lock().settings, &settings)?;
+        unchangeable(&self.body.settings(), &settings)?;
         let files = settings.load(read_file)?;
-        remember_ports(&mut settings)?;
-        let revision = self.changing.lock().revision + 1;
-        let tables = Arc::new(settings.tables(revision)?);
-        let bundles = node::bundles(&settings, &files)?;
+        let revision = self.body.next_revision();
+        let wanted = wanted(&mut settings, &files, revision)?;
         node::take_new_leaf(&self.node.own, &files)?;
-        self.use_tables(&settings, tables, || {
-            self.bundles.replace(bundles);
-            self.shared.set_times(times(&settings));
-        })?;
+        self.body.change(Some(settings), wanted)?;
         info!(revision, "configuration applied");
         Ok(())
     }
 
-    /// Opens what is new, which can fail, then changes what cannot: `swap`, the tables, what is gone.
-    fn use_tables(
-        &self,
-        settings: &Settings,
-        tables: Arc<Tables>,
-        swap: impl FnOnce(),
-    ) -> Result<(), StartError> {
-        let mut changing = self.changing.lock();
-        let wanted = doors(settings);
-        let opened = self.open_missing(&wanted, &changing.listening)?;
-        changing.listening.extend(opened);
-
-        swap();
-        let old = self
-            .shared
-            .core
-            .lock()
-            .apply(Arc::clone(&tables), Instant::now());
-        self.shared.tables.send_replace(Arc::clone(&tables));
-        drop(old);
-        keeper::carry_out(&self.shared);
-        changing.dialers.set(&self.shared, dialled(settings));
-
-        let gone: Vec<_> = changing
-            .listening
-            .keys()
-            .filter(|door| !wanted.contains(door))
-            .copied()
-            .collect();
-        for door in gone {
-            if let Some(bound) = changing.listening.remove(&door) {
-                self.close_listener(bound);
-            }
-        }
-        changing.revision = tables.revision;
-        changing.settings = settings.clone();
-        Ok(())
-    }
-
-    fn open_missing(
-        &self,
-        wanted: &BTreeSet<Listening>,
-        open: &BTreeMap<Listening, SocketAddr>,
-    ) -> Result<BTreeMap<Listening, SocketAddr>, ListenError> {
-        let mut opened = BTreeMap::new();
-        for door in wanted.iter().filter(|door| !open.contains_key(door)) {
-            let (bound, listeners) = listen::bind(door.address, door.door, self.workers.len())?;
-            opened.insert(*door, (bound, listeners));
-        }
-        let opened = opened.into_iter().map(|(door, (bound, listeners))| {
-            for (worker, listener) in self.workers.iter().zip(listeners) {
-                let listening = Listening {
-                    address: bound,
-                    ..door
-                };
-                worker.tell(Order::Open(listening, listener));
-            }
-            (door, bound)
-        });
-        Ok(opened.collect())
-    }
-
-    /// Returns what tells when every worker has emptied its queue.
-    fn close_listener(&self, address: SocketAddr) -> Vec<oneshot::Receiver<()>> {
-        self.workers
-            .iter()
-            .map(|worker| {
-                let (done, closed) = oneshot::channel();
-                worker.tell(Order::Close(address, done));
-                closed
-            })
-            .collect()
-    }
-
     /// Where it listens, as bound.
     pub fn listening(&self) -> Vec<Listening> {
-        let changing = self.changing.lock();
-        let bound = changing.listening.iter();
-        bound
-            .map(|(door, bound)| Listening {
-                address: *bound,
-                ..*door
-            })
-            .collect()
+        self.body.listening()
     }
 
     /// The address bound for `door`, the first if there are several.
@@ -294,42 +202,47 @@ impl Gateway {
 
     /// What pages show.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.body.shared
+    }
+
+    /// What is known of the control plane; `None` where the gateway follows its file alone.
+    pub fn control(&self) -> Option<ControlRow> {
+        self.feed.as_ref().map(|feed| feed.row())
     }
 
     /// The settings in use.
     pub fn settings(&self) -> Settings {
-        self.changing.lock().settings.clone()
+        self.body.settings()
     }
 
     /// Stops in order: not ready, peers told, listeners closed after the delay, streams let end within the
     /// limit, the rest cut. Ends early when the drain is terminated meanwhile.
     pub async fn stop(&self) {
-        let drain = self.shared.drain.clone();
-        let limits = self.changing.lock().settings.drain;
+        let shared = &self.body.shared;
+        let drain = shared.drain.clone();
+        let limits = self.body.drain();
         self.readiness.drain();
         drain.start();
-        self.shared.transport.drain();
+        shared.transport.drain();
         // Load balancers need this long to send nobody here any more.
         let _ = timeout(limits.delay, drain.reached(Phase::Terminating)).await;
-        let listening = std::mem::take(&mut self.changing.lock().listening);
-        for closed in listening
-            .into_values()
-            .flat_map(|bound| self.close_listener(bound))
-        {
+        for closed in self.body.close_all() {
             let _ = closed.await;
         }
         let left = drain.wait_idle_for(limits.limit).await;
         if left > 0 && drain.phase() < Phase::Terminating {
             info!(left, "drain limit reached; what is still open is cut");
-            self.shared.drain_limit_is_reached.store(true, Relaxed);
+            shared.drain_limit_is_reached.store(true, Relaxed);
         }
         drain.terminate();
-        self.shared.core.lock().close(Instant::now());
+        shared.core.lock().close(Instant::now());
         // Streams see their link close and say that we are ending.
-        self.shared.transport.close();
+        shared.transport.close();
         let _ = timeout(Duration::from_secs(1), drain.wait_idle()).await;
-        self.shared.telemetry.flush();
+        shared.telemetry.flush();
+        if let Some(feed) = &self.feed {
+            Arc::clone(feed).flush().await;
+        }
     }
 }
 
@@ -338,14 +251,14 @@ impl Drop for Gateway {
         for task in &self.tasks {
             task.abort();
         }
-        self.shared.drain.terminate();
-        self.shared.transport.close();
+        self.body.shared.drain.terminate();
+        self.body.shared.transport.close();
     }
 }
 
-fn core(settings: &Settings, tables: &Tables) -> Core {
+fn core(settings: &Settings) -> Core {
     let own = Own {
-        cluster: tables.own.clone(),
+        cluster: settings.cluster.clone(),
         locality: settings.locality.clone(),
     };
     Core::new(
@@ -403,14 +316,17 @@ fn telemetry(settings: &Settings, metrics: &Metrics) -> Result<Telemetry, StartE
     )?)
 }
 
-fn times(settings: &Settings) -> Times {
-    let timeouts = &settings.timeouts;
-    Times {
-        request: timeouts.tls_handshake,
-        connect: timeouts.connect,
-        open: timeouts.open,
-        idle: timeouts.idle,
+/// What the file says is to be carried out; `None` where the control plane says it.
+fn wanted(
+    settings: &mut Settings,
+    files: &Files,
+    revision: u64,
+) -> Result<Option<Wanted>, StartError> {
+    if settings.control.is_some() {
+        return Ok(None);
     }
+    remember_ports(settings)?;
+    Wanted::of_settings(settings, files, revision).map(Some)
 }
 
 /// Imports without a port get one, which is remembered before it is used.
@@ -418,49 +334,6 @@ fn remember_ports(settings: &mut Settings) -> Result<(), StartError> {
     let book = load_ports(&settings.state_dir)?;
     let next = settings.assign_ports(&book, SystemTime::now())?;
     Ok(store_ports(&next, &settings.state_dir)?)
-}
-
-/// Everything that is to be listened on.
-fn doors(settings: &Settings) -> BTreeSet<Listening> {
-    let listen = &settings.listen;
-    let one =
-        |address: Option<SocketAddr>, door| address.map(|address| Listening { address, door });
-    let fixed = [
-        one(Some(listen.tunnel), Door::Tunnel),
-        one(listen.sni, Door::Sni),
-        one(listen.socks, Door::Socks),
-        one(listen.connect, Door::Connect),
-    ];
-    let imports = settings
-        .imports
-        .iter()
-        .filter_map(|import| import.import_port);
-    let imports = imports.flat_map(|port: PortNumber| {
-        let on = move |ip| Listening {
-            address: SocketAddr::new(ip, port.get()),
-            door: Door::Import(port),
-        };
-        listen.imports.iter().copied().map(on)
-    });
-    fixed.into_iter().flatten().chain(imports).collect()
-}
-
-fn dialled(settings: &Settings) -> BTreeMap<ClusterName, Dialled> {
-    let peers = settings
-        .peers
-        .iter()
-        .filter(|peer| !peer.addresses.is_empty());
-    let dialled = peers.map(|peer| {
-        let addresses = peer.addresses.iter().map(ToString::to_string).collect();
-        (
-            peer.name.clone(),
-            Dialled {
-                trust_domain: peer.trust_domain.clone(),
-                addresses,
-            },
-        )
-    });
-    dialled.collect()
 }
 
 /// What a running gateway is made of cannot change under it: better refused than silently without effect.
@@ -472,6 +345,7 @@ fn unchangeable(old: &Settings, new: &Settings) -> Result<(), StartError> {
         ("slots", old.slots != new.slots),
         ("locality", old.locality != new.locality),
         ("stateDir", old.state_dir != new.state_dir),
+        ("control", old.control != new.control),
         ("workers", old.workers != new.workers),
         ("listen.admin", old.listen.admin != new.listen.admin),
         ("identity", differ(&old.identity, &new.identity)),

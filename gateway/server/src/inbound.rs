@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
+    handover,
     opening::accepted_after,
     record::{Intake, Record},
     relay::{self, Carried, Side},
@@ -31,7 +32,7 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a stream gets no endpoint.
-enum No {
+pub(crate) enum No {
     Refused(Refusal),
     Failed(Failure),
 }
@@ -99,8 +100,15 @@ fn carry<'a>(
     stream: &'a mut Stream,
 ) -> impl Future<Output = ()> + use<'a> {
     async move {
-        let _working = shared.drain.guard();
-        let mut record = Record::open(&shared.telemetry, Intake::Peer, source, Instant::now());
+        let is_peering = kind == StreamKind::Peering && shared.control.is_some();
+        // Control planes talk without end: a drain does not wait for them.
+        let _working = (!is_peering).then(|| shared.drain.guard());
+        let intake = if is_peering {
+            Intake::Peering
+        } else {
+            Intake::Peer
+        };
+        let mut record = Record::open(&shared.telemetry, intake, source, Instant::now());
         let carried = Carried::default();
         let reason = serve(&shared, link, &kind, hops, stream, &mut record, &carried).await;
         record.close(&carried, reason, Instant::now());
@@ -124,8 +132,23 @@ async fn serve(
     record.peer = cluster.as_ref().map(|cluster| cluster.as_str().into());
     let (route, protocol) = match kind {
         StreamKind::Service { route, protocol } => (route, *protocol),
-        // There is no control plane behind this gateway.
-        StreamKind::Peering => return turn_away(stream, No::Refused(Refusal::UnknownRoute)).await,
+        StreamKind::Peering => {
+            let Some(control) = &shared.control else {
+                return turn_away(stream, No::Refused(Refusal::UnknownRoute)).await;
+            };
+            let served = handover::serve(
+                shared,
+                control,
+                link,
+                cluster.as_ref(),
+                hops,
+                stream,
+                record,
+                carried,
+            );
+            // On the heap: streams of users are not to hold what it needs.
+            return Box::pin(served).await;
+        }
     };
     let reached = reach(shared, stream.peer(), route, protocol, hops, record);
     let (mut endpoint, _permit) = match Box::pin(reached).await {
@@ -218,7 +241,7 @@ pub(crate) async fn find_endpoint(
 
 /// Answers no and ends our direction; what the peer has sent meanwhile is let run out, so that the
 /// connection can carry the next stream.
-async fn turn_away(stream: &mut Stream, no: No) -> Reason {
+pub(crate) async fn turn_away(stream: &mut Stream, no: No) -> Reason {
     let (reply, reason) = match no {
         No::Refused(refusal) => (StreamReply::Refused(refusal), Reason::Refused(refusal)),
         No::Failed(failure) => (StreamReply::Failed(failure), Reason::Failed(failure)),
@@ -235,7 +258,7 @@ async fn turn_away(stream: &mut Stream, no: No) -> Reason {
     reason
 }
 
-async fn answer(
+pub(crate) async fn answer(
     stream: &mut Stream,
     reply: &StreamReply,
 ) -> Result<(), corinth_transport::StreamError> {

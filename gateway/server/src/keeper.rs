@@ -29,6 +29,7 @@ pub(crate) async fn observe_links(shared: Arc<Shared>) {
     loop {
         let now = Instant::now();
         let links = shared.transport.links();
+        close_denied(&shared, &links);
         dead_since.retain(|gateway, _| links.iter().any(|link| link.peer() == gateway));
         for link in &links {
             if *link.state().borrow() == LinkState::Dead {
@@ -152,6 +153,17 @@ pub(crate) fn carry_out(shared: &Shared) {
             Some(Event::TableApplied { revision, .. }) => info!(revision, "tables applied"),
             Some(Event::LinkChanged { .. }) => {}
             None => break,
+        }
+    }
+}
+
+/// Ends the links of those who were denied. One may have come up while the denial was on its way.
+pub(crate) fn close_denied(shared: &Shared, links: &[Arc<dyn Link>]) {
+    for link in links {
+        let is_closed = *link.state().borrow() == LinkState::Closed;
+        if !is_closed && shared.denials.contains(&link.peer().spiffe_id()) {
+            warn!(gateway = %link.peer(), "the gateway is denied; its link ends");
+            link.close();
         }
     }
 }

@@ -13,8 +13,12 @@
 //! hold the core over an await.
 
 mod app;
+mod body;
+mod control;
 mod dialers;
+mod feed;
 mod greeting;
+mod handover;
 mod inbound;
 mod intake;
 mod keeper;
@@ -32,6 +36,7 @@ mod shared;
 mod splice;
 mod terminate;
 mod tunnel_port;
+mod wanted;
 mod worker;
 
 pub mod run;
@@ -40,3 +45,4 @@ pub mod settings;
 pub use app::{Gateway, StartError, Surroundings};
 pub use listen::{Door, ListenError, Listening};
 pub use node::IdentityError;
+pub use pages::{ControlRow, RefusedRow};

@@ -76,6 +76,39 @@ pub struct Links {
     pub certificate_not_after: u64,
 }
 
+/// What is known of the control plane.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlRow {
+    /// Its socket.
+    pub socket: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Since when it is, or is not.
+    pub since: String,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whose tables are in use; absent if there are none.
+    pub instance: Option<String>,
+    /// Their revision.
+    pub revision: Option<u64>,
+    /// The last change that could not be used.
+    pub refused: Option<RefusedRow>,
+}
+
+/// A change that could not be used.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedRow {
+    /// Its revision.
+    pub revision: u64,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: String,
+}
+
 impl Gateway {
     /// Every route.
     pub fn routes(&self) -> Vec<RouteRow> {

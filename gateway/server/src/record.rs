@@ -28,6 +28,10 @@ pub(crate) enum Intake {
     Connect,
     /// A stream that a peer opened.
     Peer,
+    /// A stream between control planes, opened by either side.
+    Peering,
+    /// Somebody who wants to be linked.
+    Joining,
     /// A client of another cluster on a route opened to it directly.
     Direct,
     /// The tunnel port, before it was known what comes.
@@ -43,6 +47,8 @@ impl Intake {
             Self::Socks => "socks",
             Self::Connect => "connect",
             Self::Peer => "peer",
+            Self::Peering => "peering",
+            Self::Joining => "joining",
             Self::Direct => "direct",
             Self::Tunnel => "tunnel",
         }

@@ -160,8 +160,14 @@ fn pages(
         Arc::clone(gateway),
         Arc::clone(gateway),
     );
-    AdminPages::new(readiness, metrics)
-        .log_level(level)
+    let control = Arc::clone(gateway);
+    let pages = AdminPages::new(readiness, metrics).log_level(level);
+    let pages = if gateway.control().is_some() {
+        pages.page("/control", move || json(&control.control()))
+    } else {
+        pages
+    };
+    pages
         .page("/config", move || json(&config.settings()))
         .page("/routes", move || json(&routes.routes()))
         .page("/links", move || json(&links.links()))

@@ -19,6 +19,7 @@ use corinth_model::{ClusterName, Locality, Slot, TrustDomain};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::control::RawControl;
 use self::field::{At, Field, Mapping, Optional, mappings, section};
 use self::identity::RawIdentity;
 use self::limits::{RawDrain, RawLimits, RawTimeouts};
@@ -28,6 +29,7 @@ use self::mistake::Findings;
 use self::value::{Number, PlaceName, number};
 
 mod address;
+mod control;
 mod document;
 mod export;
 mod field;
@@ -52,7 +54,9 @@ mod watch;
 mod tests;
 
 pub use self::address::{Host, HostPort};
+pub use self::control::Control;
 pub use self::export::{Direct, Export};
+pub(crate) use self::files::read_limited;
 pub use self::files::{Certificates, FILE_MAX_BYTES, Files, IdentityFiles, read_file};
 pub use self::identity::Identity;
 pub use self::import::{Import, Source};
@@ -96,6 +100,9 @@ pub struct Settings {
     pub listen: Listen,
     /// Who issues its certificate.
     pub identity: Identity,
+    /// The control plane it follows. Then peers, exports and imports come from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
     /// The clusters it is linked with.
     pub peers: Vec<Peer>,
     /// What it offers.
@@ -145,6 +152,8 @@ struct Raw {
     listen: Option<Mapping<RawListen>>,
     /// Who issues its certificate.
     identity: Option<Mapping<RawIdentity>>,
+    /// The control plane it follows, instead of `peers`, `exports` and `imports` of this file. Default: none.
+    control: Option<Mapping<RawControl>>,
     /// The clusters it is linked with.
     peers: Option<Vec<Mapping<peer::RawPeer>>>,
     /// What it offers.
@@ -248,10 +257,21 @@ impl Settings {
             ("stateDir", self.state_dir != running.state_dir),
             ("workers", self.workers != running.workers),
             ("listen", self.listen != running.listen),
+            ("control", self.control != running.control),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
+    }
+
+    /// These settings for a gateway that follows a control plane: what of them the control plane tells is left out.
+    #[must_use]
+    pub fn follow(mut self, control: Control) -> Self {
+        self.peers.clear();
+        self.exports.clear();
+        self.imports.clear();
+        self.control = Some(control);
+        self
     }
 
     fn convert(raw: At<Raw>, text: &str, origin: &Path, found: &mut Findings) -> Option<Self> {
@@ -273,6 +293,16 @@ impl Settings {
             mappings(raw.exports),
             mappings(raw.imports),
         );
+        let control = raw.control.and_then(Mapping::take);
+        if control.is_some() {
+            for (key, first) in [
+                ("peers", peers.first().map(|peer| peer.at)),
+                ("exports", exports.first().map(|export| export.at)),
+                ("imports", imports.first().map(|import| import.at)),
+            ] {
+                refuse_beside_control(key, first, found);
+            }
+        }
         let peer_names = good(peers.iter().map(|peer| &peer.value.name));
         let exported = pairs(
             exports
@@ -310,6 +340,8 @@ impl Settings {
         }
 
         let state_dir = raw.state_dir.otherwise(PathBuf::from(STATE_DIR), found);
+        let state_dir = show::beside(origin, &state_dir);
+        let control = control.map(|raw| Control::read(raw, &state_dir, origin, found));
         let workers = number(raw.workers, cores(), 1..=WORKERS_MAX, found);
         let identity = Identity::read(section(raw.identity), origin, found);
         let timeouts = Timeouts::read(section(raw.timeouts).value, found);
@@ -322,7 +354,8 @@ impl Settings {
             slot: slot?,
             slots,
             locality,
-            state_dir: show::beside(origin, &state_dir),
+            state_dir,
+            control,
             workers,
             taken_ports: listen.taken_ports(&listeners, &reached),
             listen,
@@ -401,6 +434,18 @@ fn locality(raw: RawLocality, found: &mut Findings) -> Locality {
         region: part(raw.region, |name| Locality::new(Some(name), None, None)),
         zone: part(raw.zone, |name| Locality::new(None, Some(name), None)),
         node: part(raw.node, |name| Locality::new(None, None, Some(name))),
+    }
+}
+
+/// Who is linked and what is offered has one owner.
+fn refuse_beside_control(key: &str, first: Option<Position>, found: &mut Findings) {
+    if let Some(at) = first {
+        found.add(
+            at,
+            MistakeCode::ConflictingKeys,
+            format!("`{key}` stands beside `control`: both would say what is true"),
+            format!("move `{key}` to the control plane's configuration, or remove `control`"),
+        );
     }
 }
 

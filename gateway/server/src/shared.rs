@@ -10,12 +10,13 @@ use std::{
 
 use corinth_core::{Core, Outcome, PermitId, Standing};
 use corinth_daemon::drain::{Drain, Phase};
+use corinth_identity::Denials;
 use corinth_model::{ClusterName, Failure, Protocol, RouteName, Tables, Target};
 use corinth_transport::{Link, LinkState, tls::TlsTransport};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use crate::{limits::HalfOpen, record::Telemetry, terminate::Terminators};
+use crate::{control::ControlPlane, limits::HalfOpen, record::Telemetry, terminate::Terminators};
 
 /// What every connection of a gateway has at hand.
 pub(crate) struct Shared {
@@ -29,6 +30,10 @@ pub(crate) struct Shared {
     pub(crate) half_open: Arc<HalfOpen>,
     pub(crate) terminators: Terminators,
     pub(crate) drain: Drain,
+    /// Who is no longer believed.
+    pub(crate) denials: Denials,
+    /// The control plane beside us, where there is one.
+    pub(crate) control: Option<ControlPlane>,
     pub(crate) drain_limit_is_reached: AtomicBool,
     /// The core may have something to say: actions, events, a nearer timer.
     pub(crate) core_moved: Notify,
@@ -58,6 +63,8 @@ impl Shared {
         terminators: Terminators,
         drain: Drain,
         times: Times,
+        denials: Denials,
+        control: Option<ControlPlane>,
     ) -> Self {
         Self {
             own: tables.own.clone(),
@@ -68,6 +75,8 @@ impl Shared {
             half_open,
             terminators,
             drain,
+            denials,
+            control,
             drain_limit_is_reached: AtomicBool::new(false),
             core_moved: Notify::new(),
             times: RwLock::new(times),

@@ -13,6 +13,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tracing::debug;
 
 use crate::{
+    handover,
     inbound::find_endpoint,
     intake::{self, Hello},
     limits::Place,
@@ -60,6 +61,13 @@ pub(crate) async fn serve(
         // A tunnel connection lasts; its streams are what a drain waits for.
         drop(working);
         return serve_tunnel(shared, socket, source, hello.bytes, place, began).await;
+    }
+    if let Some(control) = &shared.control
+        && hello.alpn.iter().any(|name| name == handover::LINK_ALPN)
+    {
+        let joined = handover::join(shared, control, socket, source, hello.bytes, place, began);
+        Box::pin(joined).await;
+        return drop(working);
     }
     let reason = match hello.sni() {
         Err(Reason::Failed(Failure::NoSni)) if hello.alpn.is_empty() => {
@@ -243,7 +251,12 @@ async fn reach<'a>(
 /// Resolves when a direct client may no longer reach what it was admitted to.
 async fn withdrawn(shared: &Shared, sni: &SniName, client: &DirectClient) {
     let mut tables = shared.tables.subscribe();
-    let is_withdrawn = |tables: &Arc<Tables>| !corinth_core::allows_direct(tables, sni, client);
+    let is_denied = || match client {
+        DirectClient::Identified(caller) => shared.denials.contains(caller),
+        DirectClient::Anonymous(_) => false,
+    };
+    let is_withdrawn =
+        |tables: &Arc<Tables>| is_denied() || !corinth_core::allows_direct(tables, sni, client);
     // An error means that the gateway itself is gone, which is the same.
     let _ = tables.wait_for(is_withdrawn).await;
 }

@@ -83,7 +83,7 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     read_limited(path, FILE_MAX_BYTES)
 }
 
-pub(super) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     // Asked before opening: opening a pipe would wait for its writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(

@@ -202,6 +202,29 @@ fn tls_follows_from_what_needs_it() {
 }
 
 #[test]
+fn sockets_of_the_control_plane_start_at_the_file_and_lie_in_the_state_directory_by_default() {
+    let settings = good("cluster: east\nstateDir: state\ncontrol: {handover: run/h.sock}\n");
+    let directory = Path::new(ORIGIN).parent().expect("the file lies somewhere");
+    let expected = Control {
+        socket: directory.join("state/control.sock"),
+        handover: directory.join("run/h.sock"),
+    };
+    assert_eq!(settings.control, Some(expected));
+    assert_eq!(good("cluster: east\n").control, None);
+}
+
+#[test]
+fn a_follower_keeps_nothing_that_the_control_plane_tells() {
+    let control = Control::in_state_dir(Path::new("/run"));
+    let settings = good(example()).follow(control.clone());
+    assert!(
+        settings.peers.is_empty() && settings.exports.is_empty() && settings.imports.is_empty()
+    );
+    assert_eq!(settings.control, Some(control));
+    assert_eq!(settings.listen, good(example()).listen);
+}
+
+#[test]
 fn off_switches_off() {
     let settings = good(
         "cluster: east\ntimeouts: {idle: off}\ndrain: {delay: off}\naccessLog: {target: off}\n",

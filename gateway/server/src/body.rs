@@ -1,0 +1,209 @@
+//! The parts of a running gateway that a change reaches: listeners, tables, roots, links.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use corinth_identity::SharedBundles;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::{
+    dialers::Dialers,
+    keeper,
+    listen::{self, Door, ListenError, Listening},
+    settings::{Drain, Settings},
+    shared::{Shared, Times},
+    wanted::Wanted,
+    worker::{Order, Worker},
+};
+
+/// The parts of a running gateway that a change reaches.
+pub(crate) struct Body {
+    pub(crate) shared: Arc<Shared>,
+    workers: Vec<Worker>,
+    bundles: SharedBundles,
+    changing: Mutex<Changing>,
+}
+
+/// What a change replaces.
+struct Changing {
+    settings: Settings,
+    wanted: Wanted,
+    dialers: Dialers,
+    /// What is listened on: as it was asked for, and as it was bound.
+    listening: BTreeMap<Listening, SocketAddr>,
+}
+
+impl Body {
+    /// A gateway that listens nowhere yet.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        workers: Vec<Worker>,
+        bundles: SharedBundles,
+        settings: Settings,
+    ) -> Self {
+        let wanted = Wanted::nothing(settings.cluster.clone());
+        Self {
+            shared,
+            workers,
+            bundles,
+            changing: Mutex::new(Changing {
+                settings,
+                wanted,
+                dialers: Dialers::default(),
+                listening: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// Carries out other settings, other tables, or both; what is not given stays. Opens what is new, which can fail,
+    /// then changes what cannot: roots, tables, what is gone. On error everything stays as it was.
+    pub(crate) fn change(
+        &self,
+        settings: Option<Settings>,
+        wanted: Option<Wanted>,
+    ) -> Result<(), ListenError> {
+        let mut changing = self.changing.lock();
+        let settings = settings.unwrap_or_else(|| changing.settings.clone());
+        let wanted = wanted.unwrap_or_else(|| changing.wanted.clone());
+        let doors = doors(&settings, &wanted);
+        let opened = self.open_missing(&doors, &changing.listening)?;
+        changing.listening.extend(opened);
+
+        self.bundles.replace(wanted.bundles.clone());
+        self.shared.denials.replace(wanted.denied.clone());
+        self.shared.set_times(times(&settings));
+        let tables = Arc::clone(&wanted.tables);
+        let old = self
+            .shared
+            .core
+            .lock()
+            .apply(Arc::clone(&tables), Instant::now());
+        self.shared.tables.send_replace(tables);
+        drop(old);
+        keeper::carry_out(&self.shared);
+        keeper::close_denied(&self.shared, &self.shared.transport.links());
+        changing.dialers.set(&self.shared, wanted.dialled.clone());
+
+        let gone: Vec<_> = changing
+            .listening
+            .keys()
+            .filter(|door| !doors.contains(door))
+            .copied()
+            .collect();
+        for door in gone {
+            if let Some(bound) = changing.listening.remove(&door) {
+                self.close_listener(bound);
+            }
+        }
+        changing.settings = settings;
+        changing.wanted = wanted;
+        Ok(())
+    }
+
+    fn open_missing(
+        &self,
+        wanted: &BTreeSet<Listening>,
+        open: &BTreeMap<Listening, SocketAddr>,
+    ) -> Result<BTreeMap<Listening, SocketAddr>, ListenError> {
+        let mut opened = BTreeMap::new();
+        for door in wanted.iter().filter(|door| !open.contains_key(door)) {
+            let (bound, listeners) = listen::bind(door.address, door.door, self.workers.len())?;
+            opened.insert(*door, (bound, listeners));
+        }
+        let opened = opened.into_iter().map(|(door, (bound, listeners))| {
+            for (worker, listener) in self.workers.iter().zip(listeners) {
+                let listening = Listening {
+                    address: bound,
+                    ..door
+                };
+                worker.tell(Order::Open(listening, listener));
+            }
+            (door, bound)
+        });
+        Ok(opened.collect())
+    }
+
+    /// Returns what tells when every worker has emptied its queue.
+    fn close_listener(&self, address: SocketAddr) -> Vec<oneshot::Receiver<()>> {
+        self.workers
+            .iter()
+            .map(|worker| {
+                let (done, closed) = oneshot::channel();
+                worker.tell(Order::Close(address, done));
+                closed
+            })
+            .collect()
+    }
+
+    /// Closes every listener, and returns what tells when their queues are empty.
+    pub(crate) fn close_all(&self) -> Vec<oneshot::Receiver<()>> {
+        let listening = std::mem::take(&mut self.changing.lock().listening);
+        listening
+            .into_values()
+            .flat_map(|bound| self.close_listener(bound))
+            .collect()
+    }
+
+    /// Where it listens, as bound.
+    pub(crate) fn listening(&self) -> Vec<Listening> {
+        let changing = self.changing.lock();
+        let bound = changing.listening.iter();
+        bound
+            .map(|(door, bound)| Listening {
+                address: *bound,
+                ..*door
+            })
+            .collect()
+    }
+
+    /// The settings in use.
+    pub(crate) fn settings(&self) -> Settings {
+        self.changing.lock().settings.clone()
+    }
+
+    /// How it stops.
+    pub(crate) fn drain(&self) -> Drain {
+        self.changing.lock().settings.drain
+    }
+
+    /// The number of the tables that come next.
+    pub(crate) fn next_revision(&self) -> u64 {
+        self.changing.lock().wanted.tables.revision + 1
+    }
+}
+
+pub(crate) fn times(settings: &Settings) -> Times {
+    let timeouts = &settings.timeouts;
+    Times {
+        request: timeouts.tls_handshake,
+        connect: timeouts.connect,
+        open: timeouts.open,
+        idle: timeouts.idle,
+    }
+}
+
+/// Everything that is to be listened on.
+fn doors(settings: &Settings, wanted: &Wanted) -> BTreeSet<Listening> {
+    let listen = &settings.listen;
+    let one =
+        |address: Option<SocketAddr>, door| address.map(|address| Listening { address, door });
+    let fixed = [
+        one(Some(listen.tunnel), Door::Tunnel),
+        one(listen.sni, Door::Sni),
+        one(listen.socks, Door::Socks),
+        one(listen.connect, Door::Connect),
+    ];
+    let imports = wanted.import_ports.iter().flat_map(|port| {
+        let on = move |ip| Listening {
+            address: SocketAddr::new(ip, port.get()),
+            door: Door::Import(*port),
+        };
+        listen.imports.iter().copied().map(on)
+    });
+    fixed.into_iter().flatten().chain(imports).collect()
+}
