@@ -1,11 +1,11 @@
-//! `corinth run`: the gateway itself, in this process.
+//! `corinth run`: a gateway in this process, and its control plane if it can be linked.
 
-use corinth_gateway::run::RunError;
+use corinth_gateway::run::{RunError, run_beside};
 
-use crate::{args::RunArgs, exit::Exit, trouble::Trouble, version::BUILD};
+use crate::{args::RunArgs, exit::Exit, node::Node, trouble::Trouble, version::BUILD};
 
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Trouble> {
-    let ended = runtime()?.block_on(corinth_gateway::run::run(&args.config, BUILD));
+    let ended = runtime()?.block_on(run_beside(&args.config, BUILD, &mut Node::default()));
     let Err(error) = ended else {
         return Ok(Exit::Done);
     };
@@ -19,6 +19,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Trouble> {
             "correct the file; `corinth config validate FILE` tells whether nothing is left",
         ),
         RunError::Start(_)
+        | RunError::Beside(_)
         | RunError::Logging(_)
         | RunError::Admin(_)
         | RunError::Metrics(_)

@@ -362,6 +362,7 @@ fn unchangeable(old: &Settings, new: &Settings) -> Result<(), StartError> {
             "timeouts.connect",
             old.timeouts.connect != new.timeouts.connect,
         ),
+        ("gateways", old.gateways != new.gateways),
         ("accessLog", differ(&old.access_log, &new.access_log)),
         ("log", differ(&old.log, &new.log)),
     ];

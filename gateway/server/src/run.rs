@@ -1,6 +1,8 @@
 //! A gateway as a process: configuration watched, admin pages served, signals obeyed.
 
 use std::{
+    error::Error,
+    future::Future,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -47,13 +49,68 @@ pub enum RunError {
     /// A metric could not be registered.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// What runs beside the gateway could not start.
+    #[error("{0}")]
+    Beside(Box<dyn Error + Send + Sync>),
     /// Signals could not be listened for.
     #[error("listening for signals: {0}")]
     Signals(std::io::Error),
 }
 
+/// What runs in the same process, beside the gateway, from the same file.
+pub trait Beside {
+    /// Starts, before the gateway does, and yields the settings the gateway is to use.
+    ///
+    /// # Errors
+    /// Why it does not; then the gateway does not start either.
+    fn start(
+        &mut self,
+        settings: Settings,
+        metrics: &Metrics,
+        readiness: &Readiness,
+    ) -> Result<Settings, Box<dyn Error + Send + Sync>>;
+
+    /// Takes a changed file, and yields the settings the gateway is to use.
+    ///
+    /// # Errors
+    /// Why it cannot; then nothing changes.
+    fn change(&mut self, settings: Settings) -> Result<Settings, Box<dyn Error + Send + Sync>>;
+
+    /// Ends, before the gateway does.
+    fn stop(&mut self) -> impl Future<Output = ()>;
+}
+
+/// Nothing beside the gateway.
+struct Alone;
+
+impl Beside for Alone {
+    fn start(
+        &mut self,
+        settings: Settings,
+        _: &Metrics,
+        _: &Readiness,
+    ) -> Result<Settings, Box<dyn Error + Send + Sync>> {
+        Ok(settings)
+    }
+
+    fn change(&mut self, settings: Settings) -> Result<Settings, Box<dyn Error + Send + Sync>> {
+        Ok(settings)
+    }
+
+    async fn stop(&mut self) {}
+}
+
 /// Runs a gateway until a signal ends it.
 pub async fn run(config: &Path, build: Build) -> Result<(), RunError> {
+    run_beside(config, build, &mut Alone).await
+}
+
+/// Runs a gateway, and something beside it, until a signal ends both.
+pub async fn run_beside(
+    config: &Path,
+    build: Build,
+    beside: &mut impl Beside,
+) -> Result<(), RunError> {
     let (settings, fallback) = read(config)?;
     let level = start_log(&settings)?;
     if let Some(fallback) = fallback {
@@ -74,6 +131,9 @@ pub async fn run(config: &Path, build: Build) -> Result<(), RunError> {
         metrics: metrics.clone(),
         drain: drain.clone(),
     };
+    let settings = beside
+        .start(settings, &metrics, &readiness)
+        .map_err(RunError::Beside)?;
     let gateway = Arc::new(Gateway::start(settings, surroundings)?);
     keep(&last_good, &gateway.settings());
     let pages = pages(&gateway, readiness.clone(), metrics, level);
@@ -86,7 +146,10 @@ pub async fn run(config: &Path, build: Build) -> Result<(), RunError> {
         tokio::select! {
             _ = drain.reached(Phase::Draining) => break,
             change = watch.next() => match change {
-                Some(Ok(settings)) => apply(&gateway, settings, &last_good),
+                Some(Ok(settings)) => match beside.change(settings) {
+                    Ok(settings) => apply(&gateway, settings, &last_good),
+                    Err(error) => error!("the new configuration was not applied; the old one stays: {error}"),
+                },
                 Some(Err(mistakes)) => {
                     error!("the new configuration is wrong; the old one stays\n{mistakes}");
                 }
@@ -95,6 +158,7 @@ pub async fn run(config: &Path, build: Build) -> Result<(), RunError> {
         }
     }
     notifier.stopping("draining");
+    beside.stop().await;
     gateway.stop().await;
     // Until here the pages tell that the gateway is draining, and what it still carries.
     admin.stop();

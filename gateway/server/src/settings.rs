@@ -100,6 +100,9 @@ pub struct Settings {
     pub listen: Listen,
     /// Who issues its certificate.
     pub identity: Identity,
+    /// Where peers reach the gateways of this cluster. With them a node can be linked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<HostPort>,
     /// The control plane it follows. Then peers, exports and imports come from there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
@@ -152,6 +155,9 @@ struct Raw {
     listen: Option<Mapping<RawListen>>,
     /// Who issues its certificate.
     identity: Option<Mapping<RawIdentity>>,
+    /// Where peers reach the gateways of this cluster, `host:port`. A node that says so runs a control plane and can be
+    /// linked by token. Default: none.
+    gateways: Option<Vec<Field<HostPort>>>,
     /// The control plane it follows, instead of `peers`, `exports` and `imports` of this file. Default: none.
     control: Option<Mapping<RawControl>>,
     /// The clusters it is linked with.
@@ -257,11 +263,18 @@ impl Settings {
             ("stateDir", self.state_dir != running.state_dir),
             ("workers", self.workers != running.workers),
             ("listen", self.listen != running.listen),
+            ("gateways", self.gateways != running.gateways),
             ("control", self.control != running.control),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
+    }
+
+    /// Ports that no import may be given.
+    #[must_use]
+    pub fn taken_ports(&self) -> &BTreeSet<u16> {
+        &self.taken_ports
     }
 
     /// These settings for a gateway that follows a control plane: what of them the control plane tells is left out.
@@ -293,6 +306,7 @@ impl Settings {
             mappings(raw.exports),
             mappings(raw.imports),
         );
+        let gateways = peer::gateways(raw.gateways, found);
         let control = raw.control.and_then(Mapping::take);
         if control.is_some() {
             for (key, first) in [
@@ -355,6 +369,7 @@ impl Settings {
             slots,
             locality,
             state_dir,
+            gateways,
             control,
             workers,
             taken_ports: listen.taken_ports(&listeners, &reached),

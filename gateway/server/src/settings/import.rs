@@ -54,6 +54,14 @@ pub struct Source {
     pub priority: u8,
 }
 
+impl Import {
+    /// The import port that the operator chose, if one was.
+    #[must_use]
+    pub fn fixed_port(&self) -> Option<PortNumber> {
+        self.import_port.filter(|_| self.is_fixed)
+    }
+}
+
 impl Choice for Replay {
     const WORDS: &'static [(&'static str, Self)] =
         &[("never", Self::Never), ("idempotent", Self::Idempotent)];

@@ -94,6 +94,11 @@ pub(super) struct Own<'a> {
     pub(super) origin: &'a Path,
 }
 
+/// Where peers reach the gateways of a cluster, each once.
+pub(super) fn gateways(raw: Option<Vec<Field<HostPort>>>, found: &mut Findings) -> Vec<HostPort> {
+    distinct(items(raw.unwrap_or_default(), found), found)
+}
+
 /// The peers that can be used; whatever stands in their way is reported.
 pub(super) fn read(raw: Vec<At<RawPeer>>, own: &Own<'_>, found: &mut Findings) -> Vec<Peer> {
     let mut names = BTreeMap::new();

@@ -119,7 +119,7 @@ impl Import {
     fn wanted(&self) -> Wanted {
         Wanted {
             service: self.key(),
-            fixed: self.import_port.filter(|_| self.is_fixed),
+            fixed: self.fixed_port(),
         }
     }
 }

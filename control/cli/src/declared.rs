@@ -1,0 +1,110 @@
+//! What a node's own file declares, as its control plane takes it.
+
+use std::collections::BTreeMap;
+
+use corinth_control::cluster::{
+    Audience, Declared, DeclaredExport, DeclaredImport, DeclaredLink, DeclaredPort, LinkMode,
+    SourceShare,
+};
+use corinth_gateway::settings::{Direct, Files, Settings};
+use corinth_model::{Accepted, ClusterName, Selector};
+
+/// Peers, exports and imports of a node's file, as declarations. A peer is accepted for what is imported from it.
+pub(crate) fn declared(settings: &Settings, files: &Files) -> Declared {
+    let mut declared = Declared::default();
+    for peer in &settings.peers {
+        let roots = files.peers.get(&peer.name);
+        let link = DeclaredLink {
+            trust_domain: peer.trust_domain.clone(),
+            roots: roots.map(|roots| roots.ders().to_vec()).unwrap_or_default(),
+            // A file has no sequence of its own: what the peer tells later is newer.
+            bundle_sequence: 0,
+            addresses: peer.addresses.iter().map(ToString::to_string).collect(),
+            accepted: accepted(settings, &peer.name),
+            max_streams: Some(peer.max_streams),
+            quota: None,
+            mode: LinkMode::Active,
+        };
+        declared.links.insert(peer.name.clone(), link);
+    }
+    add_exports(settings, &mut declared);
+    add_imports(settings, &mut declared);
+    declared
+}
+
+fn accepted(settings: &Settings, peer: &ClusterName) -> Accepted {
+    let imports = settings.imports.iter();
+    let from_peer = imports.filter(|import| {
+        let mut sources = import.from.iter();
+        sources.any(|source| source.cluster == *peer)
+    });
+    let mut selectors: Vec<_> = from_peer
+        .map(|import| Selector::Service(import.service.clone()))
+        .collect();
+    selectors.sort();
+    selectors.dedup();
+    Accepted(selectors)
+}
+
+fn add_exports(settings: &Settings, declared: &mut Declared) {
+    for export in &settings.exports {
+        let port = DeclaredPort {
+            endpoints: export.endpoints.clone(),
+            tls: export.tls,
+            sni_names: export.names.clone(),
+            direct: export.direct.as_ref().map(direct),
+            max_streams: export.max_streams,
+            only: Some(export.to.clone()),
+            ..DeclaredPort::default()
+        };
+        let service = declared.services.entry(export.service.clone()).or_default();
+        service.ports.insert((export.port, export.protocol), port);
+        let to = declared
+            .exports
+            .entry(export.service.clone())
+            .or_insert_with(|| DeclaredExport {
+                to: Audience::Only(Default::default()),
+                since_ms: 0,
+            });
+        if let Audience::Only(to) = &mut to.to {
+            to.extend(export.to.iter().cloned());
+        }
+    }
+}
+
+fn add_imports(settings: &Settings, declared: &mut Declared) {
+    for import in &settings.imports {
+        let sources: BTreeMap<_, _> = import
+            .from
+            .iter()
+            .map(|source| {
+                let share = SourceShare {
+                    weight: source.weight,
+                    priority: source.priority,
+                };
+                (source.cluster.clone(), share)
+            })
+            .collect();
+        let import_as = DeclaredImport {
+            import_port: import.fixed_port(),
+            sources,
+            replay: Some(import.replay),
+            sni_names: import.names.clone(),
+            tls: import.tls,
+        };
+        declared
+            .imports
+            .insert((import.service.clone(), import.port), import_as);
+    }
+}
+
+fn direct(direct: &Direct) -> corinth_model::Direct {
+    match direct {
+        Direct::Terminate { callers } => corinth_model::Direct::Terminate {
+            callers: callers.clone(),
+        },
+        Direct::Passthrough { sources } => corinth_model::Direct::Passthrough {
+            sources: sources.clone(),
+        },
+    }
+}
