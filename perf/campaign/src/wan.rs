@@ -83,7 +83,9 @@ pub fn must_agree_with_theory(say: &dyn Fn(&str), interrupt: &Interrupt) -> Resu
     let tested = corinth_wan::self_test(tell, &|| interrupt.check().is_err());
     tested.map(drop).map_err(|fault| match fault {
         SelfTestFault::Stopped => Fault::Interrupted,
-        fault => Fault::Machine(format!("the wide-area network: {fault}")),
+        fault @ (SelfTestFault::Fault(_)
+        | SelfTestFault::Unmeasured { .. }
+        | SelfTestFault::Failed(_)) => Fault::Machine(format!("the wide-area network: {fault}")),
     })
 }
 
