@@ -111,10 +111,11 @@ impl FakeControl {
     /// The next gateway that follows, and what it says it holds.
     pub(crate) async fn call(&mut self) -> (Call, Option<(Instance, u64)>) {
         let mut call = soon(self.calls.recv()).await.expect("the server runs");
-        match call.report().await {
-            Report::Hello { held, .. } => (call, held),
-            other => panic!("the first report is {other:?}"),
-        }
+        let first = call.report().await;
+        let Report::Hello { held, .. } = first else {
+            panic!("the first report is {first:?}");
+        };
+        (call, held)
     }
 }
 
