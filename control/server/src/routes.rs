@@ -116,8 +116,8 @@ impl Consumers {
             ticket,
         };
         let asked = wire::Update::from(&asked);
-        let mut sent = linked.map(|consumer| consumer.updates.try_send(Ok(asked.clone())));
-        sent.any(|sent| sent.is_ok())
+        let mut sent = linked.map(|consumer| consumer.updates.try_send(Ok(asked.clone())).is_ok());
+        sent.any(|is_sent| is_sent)
     }
 
     fn enter(&self, consumer: Consumer) -> Result<u64, Status> {

@@ -143,7 +143,7 @@ impl Settings {
             None => TrustDomain::of_cluster(&cluster),
         };
         let beside = |inner: &Path| {
-            let folder = path.parent().unwrap_or(Path::new(""));
+            let folder = path.parent().unwrap_or_else(|| Path::new(""));
             folder.join(inner)
         };
         let mut settings = Self::new(cluster, trust_domain, &beside(&raw.state_dir));

@@ -62,7 +62,7 @@ pub(super) fn side(settings: &Settings, state: State) -> Result<OwnSide, StartEr
                 .map(|root| root.as_ref().to_vec())
                 .collect(),
             bundle_sequence: state.bundle.sequence(),
-            addresses: addresses.map_err(|error| StartError::Address(error))?,
+            addresses: addresses.map_err(StartError::Address)?,
         },
         slot: settings.slot.clone(),
         authority: Arc::new(state.authority),

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corinth_api::peering::{Digest, State, decode_offer, encode_offer};
+use corinth_api::peering::{Digest, State};
 use corinth_model::{Accepted, Condition, Instance, Offer, ServiceId, Version, is_reserved};
 
-use super::saved::{Damaged, SavedEntry, SavedHeld, SavedOffer, SavedStale};
+mod disk;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +30,8 @@ pub(super) struct Held {
     instance: Option<Instance>,
     /// Everything up to here is known.
     version: Version,
+    /// The newest change that came; there may be more of this version.
+    seen: Version,
     entries: BTreeMap<ServiceId, Entry>,
     /// `None` until somebody has said so; what was saved is kept until then.
     accepted: Option<Accepted>,
@@ -106,6 +108,7 @@ impl Held {
         Self {
             instance: None,
             version: Version::default(),
+            seen: Version::default(),
             entries: BTreeMap::new(),
             accepted: None,
             quota,
@@ -145,7 +148,18 @@ impl Held {
     pub(super) fn complete(&mut self, version: Version) -> bool {
         let is_news = version > self.version;
         self.version = self.version.max(version);
+        self.seen = self.seen.max(version);
         is_news
+    }
+
+    /// A change of this version comes: whether it can be news. Versions never fall, so that the next one shows that all
+    /// of the one before has come, and a lower one is old, or a lie.
+    pub(super) fn see(&mut self, version: Version) -> bool {
+        if version > self.seen {
+            self.version = self.version.max(self.seen);
+            self.seen = version;
+        }
+        true
     }
 
     /// Whether there was room for services that were above the quota, when the digest was last made.
@@ -158,6 +172,7 @@ impl Held {
         if self.instance != Some(state.instance) {
             self.instance = Some(state.instance);
             self.version = Version::default();
+            self.seen = Version::default();
             for entry in self.entries.values_mut() {
                 entry.version = Version::default();
             }
@@ -231,7 +246,7 @@ impl Held {
     fn is_news(&self, known: Option<&Entry>, told: &Told) -> bool {
         match known {
             // It was removed by what is known since.
-            None => told.version > self.version,
+            None => true,
             Some(entry) if entry.offer.is_none() => told.version >= entry.version,
             Some(entry) => told.version > entry.version,
         }
@@ -485,77 +500,6 @@ impl Held {
                 .values()
                 .any(|entry| entry.stale.is_some_and(|stale| stale.is_massive))
     }
-
-    pub(super) fn saved(&self, now: Instant) -> SavedHeld {
-        let entries = self.entries.iter().map(|(service, entry)| SavedEntry {
-            service: service.clone(),
-            version: entry.version,
-            digest: entry.digest.into(),
-            offer: entry
-                .offer
-                .as_ref()
-                .map(|offer| SavedOffer(encode_offer(offer))),
-            stale: entry.stale.map(|stale| SavedStale {
-                left_ms: milliseconds(stale.until.saturating_duration_since(now)),
-                is_massive: stale.is_massive,
-            }),
-            trouble: entry.trouble.map(|condition| condition.code().to_owned()),
-        });
-        SavedHeld {
-            instance: self.instance,
-            version: self.version,
-            wants_everything: self.wants_everything(),
-            is_overflowing: self.is_overflowing,
-            entries: entries.collect(),
-        }
-    }
-
-    /// As it was saved. Nothing is accepted until [`Self::set_accepted`] says so; until then everything is kept.
-    pub(super) fn restore(saved: SavedHeld, quota: usize, now: Instant) -> Result<Self, Damaged> {
-        let mut held = Self {
-            instance: saved.instance,
-            version: saved.version,
-            wanted_since: saved.wants_everything.then_some(0),
-            is_overflowing: saved.is_overflowing,
-            ..Self::new(quota)
-        };
-        for entry in saved.entries {
-            let trouble = entry.trouble()?;
-            let offer = entry.offer.as_ref().map(|offer| decode_offer(&offer.0));
-            let offer = offer
-                .transpose()
-                .map_err(|_| Damaged("an offer is malformed"))?;
-            if offer
-                .as_ref()
-                .is_some_and(|offer| offer.service != entry.service)
-            {
-                return Err(Damaged("an offer is of another service"));
-            }
-            let hold = |stale: SavedStale| Stale {
-                until: now + Duration::from_millis(stale.left_ms).min(MASSIVE_STALE_FOR),
-                is_massive: stale.is_massive,
-            };
-            held.taken += usize::from(offer.is_some());
-            let entry = (
-                entry.service,
-                Entry {
-                    version: entry.version,
-                    digest: entry.digest.into(),
-                    round: 0,
-                    added: 0,
-                    offer: offer.map(Arc::new),
-                    stale: entry.stale.map(hold),
-                    trouble,
-                    is_excess: trouble == Some(Condition::OverQuota),
-                },
-            );
-            if held.entries.insert(entry.0, entry.1).is_some() {
-                return Err(Damaged("a service is there twice"));
-            }
-        }
-        held.find_next_expiry();
-        Ok(held)
-    }
 }
 
 /// What a change of everything left behind.
@@ -572,8 +516,4 @@ pub(super) struct Left {
 pub(super) struct Removed {
     /// And used.
     pub(super) was_used: bool,
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,11 +9,13 @@ use corinth_model::{Accepted, ClusterName, Condition, Instance, Offer, ServiceId
 
 use super::conditions::Conditions;
 use super::damping::{Damping, TURNED_AWAY};
-use super::held::{Held, Left, Stale};
+use super::held::{Held, Left};
 use super::journal::Journal;
 use super::saved::{RestoreError, SavedRelation};
+use event::News;
 use session::Session;
 
+mod event;
 mod hearing;
 mod session;
 mod summary;
@@ -22,6 +24,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 
+pub use event::{Freshness, Limits, OpenedBy, RelationEvent, SessionId};
 pub use summary::{RelationSummary, SessionSummary};
 
 /// How often a digest is sent although nothing has changed: it shows that the stream lives.
@@ -36,77 +39,6 @@ pub(super) const RESYNC_ANSWER_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) const REJECTIONS_MAX: usize = 1_024;
 /// Most streams that wait for their goodbye; those beyond end without one.
 const CLOSING_MAX: usize = 64;
-
-/// Names one peering stream for as long as it is open; whoever opens streams gives the numbers out, each once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
-
-/// Who opened a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenedBy {
-    /// This cluster.
-    Us,
-    /// The peer.
-    Peer,
-}
-
-/// What one peer may take up here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most services of it that are taken.
-    pub quota: usize,
-}
-
-/// How sure it is that something is still offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
-    /// The newest state that was told has it.
-    Fresh,
-    /// A whole snapshot left it out; it goes at this time.
-    Stale {
-        /// When.
-        until: Instant,
-    },
-}
-
-/// What somebody should do or know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RelationEvent {
-    /// The offers of these services are not what they were; see [`Relation::offer`].
-    OffersChanged(BTreeSet<ServiceId>),
-    /// The peer told its roots.
-    TrustTold {
-        /// Grows with every change.
-        sequence: u64,
-        /// DER certificates.
-        roots: Arc<[Vec<u8>]>,
-    },
-    /// The peer told where its gateways are.
-    GatewaysTold {
-        /// `host:port`.
-        addresses: Arc<[String]>,
-        /// How many gateways there are.
-        slots: u32,
-    },
-    /// A condition stands from now on, or no longer.
-    Condition {
-        /// Which.
-        condition: Condition,
-        /// The service it is about, if it is about one.
-        about: Option<ServiceId>,
-        /// Whether it stands.
-        stands: bool,
-    },
-    /// This stream is to be ended, after everything that was to be written on it. No report of its end is needed.
-    EndSession(SessionId),
-    /// The peer has seen a future of our state that we have lost, or says so: a new instance is to be made, and told to
-    /// this relation by [`Relation::set_own_state`]. Others need none, so that a peer that lies troubles nobody else.
-    BeganNewInstance,
-    /// The peer has ended the link; it is dialled no more.
-    PeerUnlinked,
-    /// There is no stream. One may be opened from this time on.
-    DialAllowedAt(Instant),
-}
 
 /// Everything about one peer.
 #[derive(Debug)]
@@ -136,18 +68,6 @@ pub struct Relation {
     is_closed: bool,
     is_dirty: bool,
     news: News,
-}
-
-/// Events that nobody has asked for yet. Later ones take the place of earlier ones, so that they do not pile up.
-#[derive(Debug, Default)]
-struct News {
-    changed: BTreeSet<ServiceId>,
-    trust: Option<(u64, Arc<[Vec<u8>]>)>,
-    gateways: Option<(Arc<[String]>, u32)>,
-    ended: VecDeque<SessionId>,
-    began_new_instance: bool,
-    unlinked: bool,
-    dial_at: Option<Instant>,
 }
 
 impl Relation {
@@ -403,38 +323,6 @@ impl Relation {
         self.next_message()
     }
 
-    /// What has happened that somebody should act on.
-    pub fn poll_event(&mut self) -> Option<RelationEvent> {
-        let news = &mut self.news;
-        if let Some(id) = news.ended.pop_front() {
-            return Some(RelationEvent::EndSession(id));
-        }
-        if std::mem::take(&mut news.began_new_instance) {
-            return Some(RelationEvent::BeganNewInstance);
-        }
-        if std::mem::take(&mut news.unlinked) {
-            return Some(RelationEvent::PeerUnlinked);
-        }
-        if let Some((sequence, roots)) = news.trust.take() {
-            return Some(RelationEvent::TrustTold { sequence, roots });
-        }
-        if let Some((addresses, slots)) = news.gateways.take() {
-            return Some(RelationEvent::GatewaysTold { addresses, slots });
-        }
-        if !news.changed.is_empty() {
-            let changed = std::mem::take(&mut news.changed);
-            return Some(RelationEvent::OffersChanged(changed));
-        }
-        if let Some(((condition, about), stands)) = self.conditions.poll() {
-            return Some(RelationEvent::Condition {
-                condition,
-                about,
-                stands,
-            });
-        }
-        self.news.dial_at.take().map(RelationEvent::DialAllowedAt)
-    }
-
     /// What the peer offers and is accepted, by name.
     pub fn offers(&self) -> impl Iterator<Item = (&ServiceId, &Arc<Offer>, Freshness)> {
         let offers = self.held.offers();
@@ -556,14 +444,5 @@ impl Relation {
     fn note_stale(&mut self) {
         let is_massive = self.held.is_massively_stale();
         self.conditions.set(Condition::Stale, is_massive);
-    }
-}
-
-impl From<Option<Stale>> for Freshness {
-    fn from(stale: Option<Stale>) -> Self {
-        match stale {
-            None => Self::Fresh,
-            Some(stale) => Self::Stale { until: stale.until },
-        }
     }
 }

@@ -107,7 +107,7 @@ async fn both_clusters_with_a_service_are_candidates_the_own_endpoints_first() {
     let key = EntryKey::Route(name, Protocol::Tcp);
     let both = |entry: &Entry| matches!(entry, Entry::Route(route) if route.candidates.len() == 2);
     lab.east
-        .until(|entries| entries.get(&key).is_some_and(|entry| both(entry)))
+        .until(|entries| entries.get(&key).is_some_and(&both))
         .await;
 }
 

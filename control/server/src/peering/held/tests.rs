@@ -1,4 +1,5 @@
 use super::*;
+use crate::peering::saved::{SavedHeld, SavedOffer};
 use crate::peering::testing::{SECOND, accepted, at, id, offer, state};
 
 fn held() -> Held {

@@ -119,7 +119,7 @@ impl Relation {
                 if went_back {
                     Hear::Refused
                 } else {
-                    Hear::Delta { seen: held.version }
+                    Hear::Delta
                 }
             }
             Some(_) | None => Hear::Waiting,
@@ -164,7 +164,7 @@ impl Relation {
                     self.ask_for_everything(now);
                     return;
                 }
-                session.hear = Hear::Delta { seen: version };
+                session.hear = Hear::Delta;
                 session.due.ack = Some(version);
                 let left = self.held.end_snapshot(now);
                 self.held.complete(version);
@@ -173,7 +173,7 @@ impl Relation {
                 self.ask_for_everything(now);
             }
             Hear::Refused => session.hear = Hear::Refused,
-            Hear::Greeting | Hear::Waiting | Hear::Delta { .. } => self.hear_nonsense(now),
+            Hear::Greeting | Hear::Waiting | Hear::Delta => self.hear_nonsense(now),
         }
     }
 
@@ -211,8 +211,11 @@ impl Relation {
     }
 
     fn hear_tombstone(&mut self, version: Version, service: &ServiceId, now: Instant) {
-        if self.admit(version, None, now).is_none() {
-            return;
+        match self.admit(version, None, now) {
+            None => return,
+            // A snapshot says what there is.
+            Some(true) => return self.hear_nonsense(now),
+            Some(false) => {}
         }
         if let Some(removed) = self.held.remove(service, version) {
             self.is_dirty = true;
@@ -233,21 +236,12 @@ impl Relation {
                 }
                 return Some(true);
             }
-            Hear::Delta { seen } => {
-                let held = self.held.version();
-                if version.epoch < held.epoch {
+            Hear::Delta => {
+                if version.epoch < self.held.version().epoch {
                     self.conditions.set(Condition::VersionWentBack, true);
                     return None;
                 }
-                if version <= held {
-                    return None;
-                }
-                if version > *seen {
-                    // All of the one before has come.
-                    self.is_dirty |= self.held.complete(*seen);
-                    *seen = version;
-                }
-                return Some(false);
+                return self.held.see(version).then_some(false);
             }
             Hear::Waiting => self.held.want_everything(),
             Hear::Greeting | Hear::Refused => return None,
@@ -260,15 +254,14 @@ impl Relation {
         let Some(Session { hear, due, .. }) = &mut self.session else {
             return;
         };
-        let Hear::Delta { seen } = hear else {
+        if !matches!(hear, Hear::Delta) {
             return;
-        };
+        }
         if version < self.held.version() {
             self.conditions.set(Condition::VersionWentBack, true);
             return;
         }
         if self.held.digest().is_none_or(|held| held == digest) {
-            *seen = version.max(*seen);
             due.ack = Some(version);
             self.is_dirty |= self.held.complete(version);
             if self.held.has_room() {

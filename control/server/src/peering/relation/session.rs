@@ -41,10 +41,7 @@ pub(super) enum Hear {
     /// Its state is older than what it has told before.
     Refused,
     /// It tells what has changed.
-    Delta {
-        /// The newest version seen; there may be more of it.
-        seen: Version,
-    },
+    Delta,
     /// It tells everything.
     Snapshot { state: State, digester: Digester },
 }
@@ -117,7 +114,7 @@ impl Session {
     /// Whether asking for everything makes sense: it is not being told already.
     pub(super) fn may_ask(&self) -> bool {
         match self.hear {
-            Hear::Waiting | Hear::Delta { .. } => !self.due.resync,
+            Hear::Waiting | Hear::Delta => !self.due.resync,
             Hear::Greeting | Hear::Refused | Hear::Snapshot { .. } => false,
         }
     }

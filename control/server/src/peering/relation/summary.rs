@@ -77,15 +77,22 @@ impl Relation {
             not_taken,
             is_overflowing: self.held.is_overflowing(),
             conditions: self.conditions.iter().collect(),
-            session: self.session.as_ref().map(|session| SessionSummary {
-                id: session.id,
-                by: session.by,
-                since: session.opened_at,
-                is_greeted: session.is_greeted(),
-            }),
+            session: self.session(),
             last_farewell: self.last_farewell,
             is_unlinked: self.is_unlinked,
         }
+    }
+
+    /// The stream there is.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionSummary> {
+        let session = self.session.as_ref()?;
+        Some(SessionSummary {
+            id: session.id,
+            by: session.by,
+            since: session.opened_at,
+            is_greeted: session.is_greeted(),
+        })
     }
 
     /// What there is to tell of our state; `None` until that is known.

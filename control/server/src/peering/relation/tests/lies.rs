@@ -153,8 +153,17 @@ fn a_message_that_comes_twice_changes_nothing() {
         tombstone(at(5, 7), "a.shop"),
         Message::upsert(at(5, 6), offer("b.shop", 1)),
         Message::upsert(at(5, 5), offer("a.shop", 1)),
+        // Versions never fall on one stream, also if this one was never seen.
+        tombstone(at(5, 9), "c.shop"),
+        Message::upsert(at(5, 8), offer("c.shop", 1)),
     ];
     tell(&mut west, now, messages);
+    assert_eq!(west.offers(), ["b.shop"]);
+    // Nor from one stream to the next.
+    west.relation.handle_closed(STREAM, now);
+    open(&mut west, now, 9);
+    let old = Message::upsert(at(5, 8), offer("c.shop", 1));
+    tell(&mut west, now, [old]);
     assert_eq!(west.offers(), ["b.shop"]);
 }
 
@@ -219,14 +228,20 @@ fn what_has_no_meaning_ends_the_stream_and_removes_nothing() {
         assert_eq!(west.ended, [STREAM]);
         assert_eq!(west.offers(), ["a.shop"]);
     }
-    let now = Instant::now();
+    let (mut west, now) = west();
+    let mut whole = snapshot(5, &["a.shop"]);
+    whole.insert(2, tombstone(at(5, 6), "a.shop"));
+    tell(&mut west, now, whole);
+    assert_eq!(west.ended, [STREAM]);
+    assert_eq!(west.offers(), ["a.shop"]);
+
     let mut ungreeted = Side::new("west", "east", now);
     let relation = &mut ungreeted.relation;
     relation.handle_opened(STREAM, OpenedBy::Peer, now);
     tell(&mut ungreeted, now, [Message::Resync]);
     assert_eq!(ungreeted.ended, [STREAM]);
 
-    let (mut west, now) = west();
+    let (mut west, now) = self::west();
     west.relation.handle_malformed(STREAM, now);
     west.take_events();
     assert_eq!(west.ended, [STREAM]);
