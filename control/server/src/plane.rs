@@ -1,6 +1,6 @@
 //! Everything a control plane knows, and what follows from it. Pure: time comes in, effects come out.
 //!
-//! Facts come in through the setters and `handle_*`; each marks what may have changed. [`Plane::settle`] draws the
+//! Facts come in through the setters and `handle_*`; each marks what may have changed. `Plane::settle` draws the
 //! conclusions, service by service, and returns what is left to be done outside.
 
 use std::collections::{BTreeMap, BTreeSet};

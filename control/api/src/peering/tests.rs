@@ -257,14 +257,17 @@ fn a_field_that_breaks_its_rule_ends_the_conversation() {
         }),
         Kind::Rejected(wire::Rejected::default()),
         Kind::Trust(wire::Trust {
+            held_sequence: None,
             sequence: 1,
             roots: vec![Vec::new()],
         }),
         Kind::Trust(wire::Trust {
+            held_sequence: None,
             sequence: 1,
             roots: vec![vec![0; TRUST_ROOT_MAX_BYTES + 1]],
         }),
         Kind::Trust(wire::Trust {
+            held_sequence: None,
             sequence: 1,
             roots: vec![vec![0]; TRUST_ROOTS_MAX + 1],
         }),

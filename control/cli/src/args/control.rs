@@ -270,7 +270,7 @@ pub(crate) struct PathArgs {
     /// Where the call begins: a cluster, or something in it, such as east/shop/web.
     #[arg(value_name = "FROM")]
     pub(crate) source: String,
-    /// What is called: SERVICE.NAMESPACE[:PORT], the name of a route, or an import port.
+    /// What is called: SERVICE.NAMESPACE, with :PORT behind it or not, the name of a route, or an import port.
     #[arg(value_name = "TO")]
     pub(crate) destination: String,
     #[command(flatten)]

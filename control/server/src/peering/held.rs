@@ -155,6 +155,9 @@ impl Held {
     /// A change of this version comes: whether it can be news. Versions never fall, so that the next one shows that all
     /// of the one before has come, and a lower one is old, or a lie.
     pub(super) fn see(&mut self, version: Version) -> bool {
+        if version <= self.version || version < self.seen {
+            return false;
+        }
         if version > self.seen {
             self.version = self.version.max(self.seen);
             self.seen = version;
@@ -246,7 +249,7 @@ impl Held {
     fn is_news(&self, known: Option<&Entry>, told: &Told) -> bool {
         match known {
             // It was removed by what is known since.
-            None => true,
+            None => told.version > self.version,
             Some(entry) if entry.offer.is_none() => told.version >= entry.version,
             Some(entry) => told.version > entry.version,
         }
