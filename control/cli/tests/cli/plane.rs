@@ -253,10 +253,6 @@ impl Admin for Served {
         self.change(call, DenyResponse {})
     }
 
-    async fn rotate_root(&self, _: Request<RotateRootRequest>) -> Answer<RotateRootResponse> {
-        Err(Status::unimplemented("not asked for"))
-    }
-
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
         let request = request.into_inner();
         let answers = &self.answers;
