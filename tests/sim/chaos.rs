@@ -144,12 +144,12 @@ fn link(world: &mut World, a: usize, b: usize) {
     // At least one of them dials.
     let who = [(true, true), (true, false), (false, true)];
     let dials = one_of(&mut world.rng, &who);
-    let (now, mut made) = (world.now, false);
+    let (now, mut made) = (world.now, 0);
     for (own, other) in [(a, b), (b, a)] {
         if !world.clusters[own].peers.contains_key(&other) {
             let accepted = accepted(world);
             world.clusters[own].link(other, accepted, quota, now);
-            made = true;
+            made += 1;
             if world.clusters[own].is_running {
                 world.begin(own, other);
             }
@@ -158,7 +158,12 @@ fn link(world: &mut World, a: usize, b: usize) {
     for (own, other, dials) in [(a, b, dials.0), (b, a, dials.1)] {
         let peer = world.clusters[own].peers.get_mut(&other);
         let peer = peer.expect("it was linked just now");
-        peer.dials = if made { dials } else { peer.dials };
+        peer.dials = match made {
+            2 => dials,
+            // Who was told that the link is over dials no more; who links again does.
+            1 => true,
+            _ => peer.dials,
+        };
         world.dial_soon(own, other);
     }
 }
