@@ -39,5 +39,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// If the directory cannot be opened or synced.
 pub fn sync(directory: &Path) -> io::Result<()> {
+    // A name alone lies in the directory we are in.
+    let directory = match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
+    };
     File::open(directory)?.sync_all()
 }

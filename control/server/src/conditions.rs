@@ -86,12 +86,6 @@ impl Conditions {
             .iter()
             .map(|((condition, about), (since, words))| (*condition, about, *since, words.as_str()))
     }
-
-    /// Whether this one stands.
-    #[must_use]
-    pub fn stands(&self, condition: Condition, about: &About) -> bool {
-        self.standing.contains_key(&(condition, about.clone()))
-    }
 }
 
 #[cfg(test)]

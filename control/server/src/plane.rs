@@ -159,7 +159,6 @@ impl Plane {
             }
             if is_new || before.links.get(cluster) != Some(link) {
                 self.use_link(cluster, link);
-                effects.push(Effect::Wake(cluster.clone()));
             }
         }
         self.mark(&before, &declared);
@@ -244,18 +243,6 @@ impl Plane {
         self.conditions
             .raise(Condition::StateLost, About::default(), "", now.unix_ms);
         self.offer(now);
-        let mut effects: Vec<_> = self.peers.keys().cloned().map(Effect::Wake).collect();
-        effects.extend(self.settle(now));
-        effects
-    }
-
-    /// Says something else of ourselves from now on.
-    pub fn set_own(&mut self, own: Own, now: Now) -> Vec<Effect> {
-        self.own = own;
-        let declared = Arc::clone(&self.declared);
-        for (cluster, link) in &declared.links {
-            self.use_link(cluster, link);
-        }
         let mut effects: Vec<_> = self.peers.keys().cloned().map(Effect::Wake).collect();
         effects.extend(self.settle(now));
         effects

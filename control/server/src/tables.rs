@@ -71,12 +71,6 @@ impl Tables {
         self.revision
     }
 
-    /// Whose revisions these are.
-    #[must_use]
-    pub fn instance(&self) -> Instance {
-        self.instance
-    }
-
     /// Puts entries in and takes keys out, as one revision. Returns whether anything changed.
     pub fn update(
         &mut self,
