@@ -10,9 +10,8 @@ suite_bench() {
     elif ! need iproute2:ip util-linux:setpriv haproxy:haproxy; then
         # Others that are not installed are reported as not measured.
         skip compare "$lacking"
-    elif step 3600 dist cargo build "${locked[@]}" --profile dist -p corinth-gateway --bins &&
-        step 3600 perf cargo build "${locked[@]}" --release -p corinth-perf --bins; then
-        step 3600 compare "$target/release/corinth-perf" compare --gateway "$target/dist/corinth-gateway"
+    elif step 3600 dist cargo build "${locked[@]}" --profile dist -p corinth-gateway -p corinth-perf --bins; then
+        step 3600 compare "$target/dist/corinth-perf" compare --gateway "$target/dist/corinth-gateway"
         cat "$out/compare.log"
         cargo_tests 900 throttled -p corinth-perf --test compare -- --ignored
     fi

@@ -61,7 +61,7 @@ impl StreamSink for Sink {
         let StreamOpen {
             kind, hops, claim, ..
         } = header;
-        let source = SocketAddr::new(claim.address.unwrap_or(NOWHERE), 0);
+        let source = claim.address.unwrap_or(NOWHERE);
         match self.shared.lock().upgrade() {
             Some(shared) => Box::pin(carry(shared, link, kind, hops, source, stream)),
             None => Box::pin(std::future::ready(())),
@@ -96,7 +96,7 @@ fn carry<'a>(
     link: &'a Arc<dyn Link>,
     kind: StreamKind,
     hops: u8,
-    source: SocketAddr,
+    source: IpAddr,
     stream: &'a mut Stream,
 ) -> impl Future<Output = ()> + use<'a> {
     async move {
@@ -108,6 +108,7 @@ fn carry<'a>(
         } else {
             Intake::Peer
         };
+        let source = SocketAddr::new(source, 0);
         let mut record = Record::open(&shared.telemetry, intake, source, Instant::now());
         let carried = Carried::default();
         let reason = serve(&shared, link, &kind, hops, stream, &mut record, &carried).await;

@@ -212,7 +212,7 @@ fn a_throttled_gateway_is_found_by_measuring() {
             .next()
             .unwrap_or_else(|| panic!("build {name} for release first"))
     };
-    let program = built(&["release"], "corinth-perf");
+    let program = built(&["dist", "release"], "corinth-perf");
     let gateway = built(&["dist", "release"], "corinth-gateway");
 
     let folder = tempfile::tempdir().expect("there is room");

@@ -3,8 +3,8 @@
 //! Streams are compared where the path is the limit: two network namespaces and a link of a fixed rate. Over loopback
 //! the limit is the program that measures, and the only thing to show is that ours is not the slower one.
 //!
-//! Needs both programs, root, a release build of `corinth-perf`, and a machine that does nothing else:
-//! `cargo build --release -p corinth-perf && cargo test -p corinth-load --test agreement -- --ignored --nocapture
+//! Needs both programs, root, a `dist` build of `corinth-perf`, and a machine that does nothing else:
+//! `cargo build --profile dist -p corinth-perf && cargo test -p corinth-load --test agreement -- --ignored --nocapture
 //! --test-threads 1`.
 
 #![allow(
@@ -41,14 +41,14 @@ impl Drop for Running {
     }
 }
 
-/// The release build, which lies beside the directory of this test.
+/// The build that is measured with, which lies beside the directory of this test.
 fn corinth_perf() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let target = here.ancestors().nth(3).unwrap();
-    let program = target.join("release/corinth-perf");
+    let program = target.join("dist/corinth-perf");
     assert!(
         program.exists(),
-        "build it first: cargo build --release -p corinth-perf"
+        "build it first: cargo build --profile dist -p corinth-perf"
     );
     program
 }
