@@ -546,6 +546,11 @@ impl Source for Shared {
         self.dialling.look();
     }
 
+    fn closed_changed(&self) {
+        let closed = self.consumers.closed();
+        self.plane.lock().set_closed_ports(&closed, now());
+    }
+
     fn ended(&self) -> watch::Receiver<bool> {
         self.ended.subscribe()
     }

@@ -149,6 +149,26 @@ impl Plane {
             .replace(Condition::NoImportPort, &about, "", now.unix_ms);
     }
 
+    /// Takes which import ports gateways cannot listen on, with why.
+    pub fn set_closed_ports(&mut self, closed: &BTreeMap<PortNumber, String>, now: Now) {
+        let mut about: BTreeMap<About, String> = BTreeMap::new();
+        // Mostly there are none, and then nobody is looked for among many routes.
+        let routes = self.routes.iter().filter(|_| !closed.is_empty());
+        for (service, routes) in routes {
+            let ports = routes
+                .iter()
+                .filter_map(|route| self.ports.port(&super::wanted(route, None).service));
+            let words: Vec<_> = ports
+                .filter_map(|port| Some(closed.get(&port)?.as_str()))
+                .collect();
+            if !words.is_empty() {
+                about.insert(About::service(service), words.join("; "));
+            }
+        }
+        self.conditions
+            .replace_each(Condition::ImportPortClosed, about, now.unix_ms);
+    }
+
     /// Where a service port is accepted here.
     #[must_use]
     pub fn import_port(

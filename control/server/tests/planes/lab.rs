@@ -356,7 +356,10 @@ impl StandIn {
                 }
                 Update::Commit { revision } => {
                     self.entries.send_replace(entries.clone());
-                    report(Report::Applied { revision });
+                    report(Report::Applied {
+                        revision,
+                        closed: Vec::new(),
+                    });
                 }
                 Update::OpenPeering { cluster, ticket } => {
                     let bridge = Arc::clone(&self.bridge);
