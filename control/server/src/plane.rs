@@ -10,8 +10,8 @@ use std::time::Instant;
 use corinth_api::peering::Message;
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_model::{
-    ClusterName, Condition, Instance, PortAllocator, PortBook, Route, ServiceId, TrustDomain,
-    Version, Wanted,
+    ClusterName, Condition, Instance, MergeConflict, PortAllocator, PortBook, Route, ServiceId,
+    TrustDomain, Version, Wanted,
 };
 
 use crate::cluster::{Declared, DeclaredLink, LinkMode};
@@ -19,7 +19,9 @@ use crate::conditions::{About, Conditions};
 use crate::index;
 use crate::peering::{Relation, RelationEvent, SessionId};
 use crate::tables::Tables;
+use names::Names;
 
+mod names;
 mod peer;
 mod routes;
 
@@ -97,6 +99,9 @@ pub struct Plane {
     declared: Arc<Declared>,
     peers: BTreeMap<ClusterName, Peer>,
     routes: BTreeMap<ServiceId, Vec<Route>>,
+    names: Names,
+    /// On what clusters disagree, by service.
+    disagreements: BTreeMap<ServiceId, Vec<MergeConflict>>,
     ports: PortBook,
     tables: Tables,
     conditions: Conditions,
@@ -128,6 +133,8 @@ impl Plane {
             declared: Arc::default(),
             peers: BTreeMap::new(),
             routes: BTreeMap::new(),
+            names: Names::default(),
+            disagreements: BTreeMap::new(),
             ports,
             tables: Tables::new(tables),
             conditions: Conditions::default(),

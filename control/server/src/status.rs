@@ -362,7 +362,7 @@ pub(crate) fn routes(shared: &Shared, name: &str) -> Vec<RouteStatus> {
         routes
             .filter(|route| is_meant(route))
             .map(|route| RouteStatus {
-                route: plane.with_port(route),
+                route: plane.as_told(route),
                 why: route
                     .candidates
                     .iter()

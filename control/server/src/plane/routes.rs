@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corinth_api::{Entry, EntryKey};
 use corinth_model::{
-    Condition, ImportRule, Offered, OwnPort, OwnService, PortNumber, Protocol, Route, ServiceId,
-    ServiceKind, Share, Wanted, merge,
+    Condition, DnsName, ImportRule, Offered, OwnPort, OwnService, PortNumber, Protocol, Route,
+    ServiceId, ServiceKind, Share, Wanted, merge,
 };
 
+use super::names::Standing;
 use super::{Effect, Now, Plane};
 use crate::cluster::{DeclaredImport, LinkMode};
 use crate::conditions::About;
@@ -27,8 +28,11 @@ impl Plane {
             return;
         }
         let mut has_other_routes = false;
+        let mut told = services.clone();
         for service in services {
-            let routes = self.merge_one(service, now);
+            let routes = self.merge_one(service);
+            let claims = self.claims(service, &routes);
+            told.extend(self.names.set(service, claims));
             let before = self.routes.remove(service).unwrap_or_default();
             let (held, kept) = (keys(&before), keys(&routes));
             has_other_routes |= held != kept;
@@ -40,17 +44,18 @@ impl Plane {
         if has_other_routes || self.dirty_ports(services) {
             self.assign_ports(now, put, effects);
         }
-        let routes = services
-            .iter()
-            .filter_map(|service| self.routes.get(service));
+        for service in &told {
+            self.note_conflicts(service, now);
+        }
+        let routes = told.iter().filter_map(|service| self.routes.get(service));
         put.extend(
             routes
                 .flatten()
-                .map(|route| Entry::Route(self.with_port(route))),
+                .map(|route| Entry::Route(self.as_told(route))),
         );
     }
 
-    fn merge_one(&mut self, service: &ServiceId, now: Now) -> Vec<Route> {
+    fn merge_one(&mut self, service: &ServiceId) -> Vec<Route> {
         let declared = &self.declared;
         let own = declared.services.get(service).map(|what| OwnService {
             exported_at_ms: declared.exports.get(service).map(|export| export.since_ms),
@@ -82,16 +87,59 @@ impl Plane {
         }
         let imports = self.rules(service);
         let merged = merge(&self.own.cluster, service, own.as_ref(), &offered, &imports);
+        match merged.conflicts.is_empty() {
+            true => self.disagreements.remove(service),
+            false => self.disagreements.insert(service.clone(), merged.conflicts),
+        };
+        merged.routes
+    }
+
+    /// What gives a service a right to the server names of its routes.
+    fn claims(&self, service: &ServiceId, routes: &[Route]) -> BTreeMap<DnsName, Standing> {
+        let offers = self.peers.values();
+        let offers = offers.filter_map(|peer| peer.relation.offer(service));
+        let exported_at_ms = offers.map(|(offer, _)| offer.exported_at_ms).min();
+        let offered = Standing::Offered {
+            exported_at_ms: exported_at_ms.unwrap_or(u64::MAX),
+        };
+        let own = self.declared.services.get(service);
+        let mut claims = BTreeMap::new();
+        for route in routes {
+            let port = route.name.port;
+            let rule = self.declared.imports.get(&(service.clone(), port));
+            let own = own.and_then(|own| own.ports.get(&(port, route.protocol)));
+            for name in &route.sni_names {
+                let standing = if rule.is_some_and(|rule| rule.sni_names.contains(name)) {
+                    Standing::Asked
+                } else if own.is_some_and(|own| own.sni_names.contains(name)) {
+                    Standing::Own
+                } else {
+                    offered
+                };
+                claims.insert(name.clone(), standing);
+            }
+        }
+        claims
+    }
+
+    /// Shows on what clusters disagree about a service, and the names another service has.
+    fn note_conflicts(&mut self, service: &ServiceId, now: Now) {
+        let disagreements = self.disagreements.get(service).into_iter().flatten();
+        let refused = self.names.refused(service);
+        let refused =
+            refused.map(|(name, owner)| format!("the server name {name} is that of {owner}"));
+        let words: Vec<_> = disagreements
+            .map(ToString::to_string)
+            .chain(refused)
+            .collect();
         let about = About::service(service);
-        if merged.conflicts.is_empty() {
+        if words.is_empty() {
             self.conditions.clear(Condition::ExportConflict, &about);
         } else {
-            let words: Vec<_> = merged.conflicts.iter().map(ToString::to_string).collect();
             let words = words.join("; ");
             self.conditions
                 .raise(Condition::ExportConflict, about, &words, now.unix_ms);
         }
-        merged.routes
     }
 
     fn rules(&self, service: &ServiceId) -> BTreeMap<PortNumber, ImportRule> {
@@ -134,7 +182,7 @@ impl Plane {
             let name = super::wanted(route, None).service;
             before.port(&name) != self.ports.port(&name)
         });
-        put.extend(moved.map(|route| Entry::Route(self.with_port(route))));
+        put.extend(moved.map(|route| Entry::Route(self.as_told(route))));
         let without: BTreeSet<_> = assigned.without.into_iter().collect();
         let routes = self.routes.iter();
         let about: BTreeSet<_> = routes
@@ -180,11 +228,14 @@ impl Plane {
         self.ports.port(&format!("{service}:{port}/{protocol}"))
     }
 
-    /// A route with its import port.
+    /// A route as gateways are told of it: with its import port, and with those server names that no other service has.
     #[must_use]
-    pub fn with_port(&self, route: &Route) -> Route {
+    pub fn as_told(&self, route: &Route) -> Route {
+        let names = route.sni_names.iter();
+        let names = names.filter(|name| self.names.owner(name) == Some(&route.name.service));
         Route {
             import_port: self.ports.port(&super::wanted(route, None).service),
+            sni_names: names.cloned().collect(),
             ..route.clone()
         }
     }

@@ -18,7 +18,7 @@ use corinth_daemon::metrics::{Build, Metrics};
 use corinth_identity::StateDir;
 use corinth_model::{
     Accepted, AddressSource, ClusterName, Condition, Endpoint, GatewayId, Locality, PortNumber,
-    Protocol, RouteName, ServiceId, Slot, TrustDomain,
+    Protocol, Route, RouteName, ServiceId, Slot, TrustDomain,
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::UnixTime;
@@ -164,7 +164,16 @@ impl Plane {
     }
 
     pub(crate) fn export(&self, name: &str, to: Audience) {
-        let (declared, export) = export(name);
+        self.export_as(name, to, &[]);
+    }
+
+    /// Exports a service that answers to further server names.
+    pub(crate) fn export_as(&self, name: &str, to: Audience, server_names: &[&str]) {
+        let (mut declared, export) = export(name);
+        for port in declared.ports.values_mut() {
+            let names = server_names.iter().map(|name| name.parse().unwrap());
+            port.sni_names = names.collect();
+        }
         self.objects
             .write(Write::Service(service(name), declared))
             .unwrap();
@@ -228,6 +237,15 @@ impl Plane {
 
     pub(crate) fn entry(&self, key: &EntryKey) -> Option<Entry> {
         self.entries.borrow().get(key).cloned()
+    }
+
+    pub(crate) fn routes(&self) -> Vec<Route> {
+        let entries = self.entries.borrow();
+        let routes = entries.values().filter_map(|entry| match entry {
+            Entry::Route(route) => Some(route.clone()),
+            Entry::Peer(..) | Entry::Export(_) | Entry::Denial(_) => None,
+        });
+        routes.collect()
     }
 
     pub(crate) async fn condition(&self, condition: Condition) {
@@ -297,7 +315,7 @@ fn link<'a>(links: &'a Value, peer: &str) -> &'a Value {
     links.find(|link| link["cluster"] == peer).unwrap()
 }
 
-fn key(name: &str, number: u16) -> EntryKey {
+pub(crate) fn key(name: &str, number: u16) -> EntryKey {
     EntryKey::Route(RouteName::new(service(name), port(number)), Protocol::Tcp)
 }
 

@@ -6,9 +6,9 @@ mod lab;
 
 use corinth_api::{Entry, EntryKey};
 use corinth_control::cluster::{Audience, Cluster, LinkMode, Write};
-use corinth_model::{Condition, Protocol, RouteName, Target};
+use corinth_model::{Condition, Protocol, RouteName, RouteTable, Target};
 
-use crate::lab::{Lab, export, port, service};
+use crate::lab::{Lab, export, key, port, service};
 
 #[tokio::test]
 async fn an_export_becomes_a_route_of_the_peer_that_accepts_it() {
@@ -109,6 +109,32 @@ async fn both_clusters_with_a_service_are_candidates_the_own_endpoints_first() {
     lab.east
         .until(|entries| entries.get(&key).is_some_and(&both))
         .await;
+}
+
+#[tokio::test]
+async fn a_server_name_that_two_services_want_is_that_of_one_and_all_routes_stand() {
+    let lab = Lab::linked().await;
+    for name in ["web.shop", "api.shop"] {
+        let names = ["www.example.com"];
+        lab.west.export_as(name, Audience::All, &names);
+        lab.east.route(name, 80).await;
+    }
+    lab.east.condition(Condition::ExportConflict).await;
+    let names = |name: &str| match lab.east.entry(&key(name, 80)) {
+        Some(Entry::Route(route)) => route.sni_names,
+        other => panic!("{other:?}"),
+    };
+    lab.east
+        .until(|entries| entries.values().any(|entry| has_names(entry, "api.shop")))
+        .await;
+    assert_eq!(names("web.shop"), []);
+    let routes = lab.east.routes();
+    RouteTable::build(&"east".parse().unwrap(), routes).expect("they fit into one table");
+}
+
+fn has_names(entry: &Entry, name: &str) -> bool {
+    matches!(entry, Entry::Route(route)
+        if route.name.service == service(name) && !route.sni_names.is_empty())
 }
 
 #[tokio::test]
