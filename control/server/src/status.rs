@@ -396,8 +396,9 @@ fn why(plane: &Plane, route: &Route, target: &Target) -> String {
 pub struct CertificateStatus {
     /// `root`, or `peer root`.
     pub holder: &'static str,
-    /// Whose.
-    pub cluster: ClusterName,
+    /// Whose, unless it is our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<ClusterName>,
     /// Unix seconds.
     pub not_after: u64,
     /// The sequence of the bundle it is in.
@@ -409,22 +410,22 @@ pub(crate) fn certificates(shared: &Shared) -> Vec<CertificateStatus> {
     shared.look(|plane| {
         let own = plane.own();
         let mut certificates = Vec::new();
-        let mut add = |holder, cluster: &ClusterName, roots: &[Vec<u8>], sequence| {
+        let mut add = |holder, peer: Option<&ClusterName>, roots: &[Vec<u8>], sequence| {
             for root in roots {
                 if let Some(not_after) = corinth_identity::not_after(root) {
                     certificates.push(CertificateStatus {
                         holder,
-                        cluster: cluster.clone(),
+                        peer: peer.cloned(),
                         not_after,
                         sequence,
                     });
                 }
             }
         };
-        add("root", &own.cluster, &own.roots, own.bundle_sequence);
+        add("root", None, &own.roots, own.bundle_sequence);
         for cluster in plane.declared().links.keys() {
             let (roots, sequence) = plane.roots(cluster);
-            add("peer root", cluster, &roots, sequence);
+            add("peer root", Some(cluster), &roots, sequence);
         }
         certificates
     })

@@ -299,7 +299,7 @@ impl Plane {
         }
     }
 
-    async fn status(&self, kind: Kind) -> Value {
+    pub(crate) async fn status(&self, kind: Kind) -> Value {
         let mut client = AdminClient::new(connect(&self.settings.socket).await);
         let request = StatusRequest {
             kind: kind.into(),

@@ -4,9 +4,11 @@
 
 mod lab;
 
+use corinth_api::wire::admin::status_request::Kind;
 use corinth_api::{Entry, EntryKey};
 use corinth_control::cluster::{Audience, Cluster, LinkMode, Write};
 use corinth_model::{Condition, Protocol, RouteName, RouteTable, Target};
+use serde_json::json;
 
 use crate::lab::{Lab, export, key, port, service};
 
@@ -135,6 +137,16 @@ async fn a_server_name_that_two_services_want_is_that_of_one_and_all_routes_stan
 fn has_names(entry: &Entry, name: &str) -> bool {
     matches!(entry, Entry::Route(route)
         if route.name.service == service(name) && !route.sni_names.is_empty())
+}
+
+#[tokio::test]
+async fn roots_are_shown_with_whose_they_are_as_the_command_line_reads_it() {
+    let lab = Lab::linked().await;
+    let certificates = lab.east.status(Kind::Certificates).await;
+    let shown = certificates.as_array().unwrap().iter();
+    let shown: Vec<_> = shown.map(|one| (&one["holder"], one.get("peer"))).collect();
+    let (root, peer_root) = (json!("root"), json!("peer root"));
+    assert_eq!(shown, [(&root, None), (&peer_root, Some(&json!("west")))]);
 }
 
 #[tokio::test]
