@@ -455,11 +455,16 @@ impl Shared {
                 exchange::serve(self, cluster, stream).await;
             }
             HandOver::Opened { ticket, peer } => {
-                let asked = self.dialling.opened(ticket);
-                let cluster = self.cluster_of(&peer.trust_domain);
                 // A stream that was not asked for, or leads to somebody else, is closed.
-                if let Some(cluster) = cluster.filter(|cluster| asked.as_ref() == Some(cluster)) {
-                    exchange::call(self, cluster, stream).await;
+                let cluster = self.cluster_of(&peer.trust_domain);
+                let asked = cluster.filter(|cluster| self.dialling.opened(ticket, cluster));
+                if let Some(cluster) = asked {
+                    let relations = Arc::clone(&self) as Arc<dyn Relations>;
+                    let had_session = exchange::call(relations, cluster.clone(), stream).await;
+                    self.dialling.over(ticket);
+                    if !had_session {
+                        self.back_off(&cluster);
+                    }
                 }
             }
             HandOver::Joining { source } => {
@@ -505,6 +510,15 @@ impl Relations for Shared {
         });
     }
 
+    fn malformed(&self, peer: &ClusterName, session: SessionId) {
+        self.change(|plane, now| {
+            let told = plane.relate(peer, now, |relation| {
+                relation.handle_malformed(session, now.instant);
+            });
+            told.map(|((), effects)| effects).unwrap_or_default()
+        });
+    }
+
     fn next(&self, peer: &ClusterName, session: SessionId) -> Option<Message> {
         let mut plane = self.plane.lock();
         while let Some((to, message)) = plane.next_message(peer) {
@@ -539,7 +553,7 @@ impl Source for Shared {
     }
 
     fn peering_failed(&self, ticket: u64, reason: Reason) {
-        self.dialling.failed(ticket, reason);
+        self.dial_failed(ticket, reason);
     }
 
     fn links_changed(&self) {

@@ -255,6 +255,13 @@ impl Plane {
         effects
     }
 
+    /// What a peer offers is to be looked at anew.
+    fn mark_offers(&mut self, cluster: &ClusterName) {
+        let peer = self.peers.get(cluster).into_iter();
+        let offered = peer.flat_map(|peer| peer.relation.offers().map(|(id, ..)| id.clone()));
+        self.dirty.services.extend(offered);
+    }
+
     /// Changes one relation, and draws the conclusions. `None` if the cluster is not linked.
     pub fn relate<T>(
         &mut self,

@@ -148,6 +148,12 @@ impl Relation {
         std::mem::take(&mut self.is_dirty)
     }
 
+    /// Whether the peer has ended the link.
+    #[must_use]
+    pub const fn is_unlinked(&self) -> bool {
+        self.is_unlinked
+    }
+
     /// Whether what [`Self::saved`] gives has changed since [`Self::take_dirty`].
     #[must_use]
     pub fn is_dirty(&self) -> bool {

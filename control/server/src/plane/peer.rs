@@ -23,8 +23,6 @@ pub struct Peer {
     pub learned: Option<Learned>,
     /// Gateway addresses it announced that may be used.
     pub announced: Vec<String>,
-    /// It has ended the link.
-    pub is_unlinked: bool,
     /// Not before then is it asked for a stream.
     pub dial_at: Option<Instant>,
 }
@@ -55,7 +53,6 @@ impl Peer {
             relation,
             learned,
             announced,
-            is_unlinked: false,
             dial_at: None,
         }
     }
@@ -180,6 +177,9 @@ pub(super) fn heed(
             about,
             stands,
         } => {
+            if condition == Condition::PeerUnlinked {
+                plane.mark_offers(cluster);
+            }
             let about = About {
                 peer: Some(cluster.clone()),
                 service: about,
@@ -190,23 +190,8 @@ pub(super) fn heed(
             effects.push(Effect::EndSession(cluster.clone(), session));
         }
         RelationEvent::BeganNewInstance => effects.push(Effect::BeginAnew),
-        RelationEvent::PeerUnlinked => {
-            if let Some(peer) = plane.peers.get_mut(cluster) {
-                peer.is_unlinked = true;
-                let offered = peer.relation.offers().map(|(id, ..)| id.clone());
-                plane.dirty.services.extend(offered);
-            }
-            let about = About::peer(cluster);
-            note(
-                plane,
-                Condition::PeerUnlinked,
-                about,
-                true,
-                "",
-                now,
-                effects,
-            );
-        }
+        // The condition says the same, and also when it is over.
+        RelationEvent::PeerUnlinked => {}
         RelationEvent::DialAllowedAt(at) => {
             if let Some(peer) = plane.peers.get_mut(cluster) {
                 peer.dial_at = Some(at);

@@ -77,7 +77,8 @@ impl Plane {
         let mut offered = BTreeMap::new();
         for (cluster, peer) in &self.peers {
             let mode = declared.links.get(cluster).map(|link| link.mode);
-            let is_used = mode.is_some_and(|mode| mode != LinkMode::Paused) && !peer.is_unlinked;
+            let is_used =
+                mode.is_some_and(|mode| mode != LinkMode::Paused) && !peer.relation.is_unlinked();
             let Some((offer, freshness)) = peer.relation.offer(service).filter(|_| is_used) else {
                 continue;
             };

@@ -1,11 +1,13 @@
 //! A control plane in a folder of its own, and a stand-in for its gateway.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corinth_api::wire::admin::{StatusRequest, admin_client::AdminClient, status_request::Kind};
+use corinth_api::wire::peering::{self, peering_client::PeeringClient};
 use corinth_api::wire::routes::routes_client::RoutesClient;
 use corinth_api::{Entry, EntryKey, HandOver, LinkReport, LinkState, Report, Update};
 use corinth_control::ControlPlane;
@@ -17,8 +19,8 @@ use corinth_control::settings::Settings;
 use corinth_daemon::metrics::{Build, Metrics};
 use corinth_identity::StateDir;
 use corinth_model::{
-    Accepted, AddressSource, ClusterName, Condition, Endpoint, GatewayId, Locality, PortNumber,
-    Protocol, Route, RouteName, ServiceId, Slot, TrustDomain,
+    Accepted, AddressSource, ClusterName, Condition, Endpoint, Failure, GatewayId, Locality,
+    PortNumber, Protocol, Reason, Route, RouteName, ServiceId, Slot, TrustDomain,
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::UnixTime;
@@ -185,6 +187,17 @@ impl Plane {
 
     /// Starts the control plane and the stand-in for its gateway.
     pub(crate) fn start(&mut self) {
+        self.start_with(None);
+    }
+
+    /// Starts with a gateway that opens no stream, and tells when it was asked for one.
+    pub(crate) fn start_refusing(&mut self) -> mpsc::UnboundedReceiver<Instant> {
+        let (asked, asks) = mpsc::unbounded_channel();
+        self.start_with(Some(asked));
+        asks
+    }
+
+    fn start_with(&mut self, refuses: Option<mpsc::UnboundedSender<Instant>>) {
         let build = Build {
             binary: "test",
             version: "0",
@@ -198,6 +211,7 @@ impl Plane {
             objects: Arc::clone(&self.objects),
             entries: self.entries.clone(),
             bridge: Arc::clone(&self.bridge),
+            refuses,
         };
         self.running = Some((plane, tokio::spawn(gateway.run())));
     }
@@ -287,8 +301,27 @@ impl Plane {
         .await;
     }
 
+    /// Speaks as the control plane of `peer`, but says only `message`.
+    pub(crate) async fn hear(&self, peer: &str, message: peering::Message) {
+        let came = HandOver::Peering {
+            peer: gateway(&peer.parse().unwrap()),
+        };
+        let stream = self.bridge.open(&self.name, &came).await.unwrap();
+        let mut stream = Some(TokioIo::new(stream));
+        let connector = tower::service_fn(move |_: Uri| {
+            let stream = stream.take();
+            std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+        });
+        let peer = Dial::from_static("http://peer");
+        let channel = peer.connect_with_connector(connector).await.unwrap();
+        let mut client = PeeringClient::new(channel);
+        let said = tokio_stream::iter([message]);
+        let mut heard = client.exchange(said).await.unwrap().into_inner();
+        while let Ok(Some(_)) = heard.message().await {}
+    }
+
     async fn until_status(&self, kind: Kind, is_so: impl Fn(&Value) -> bool) {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let status = self.status(kind).await;
             if is_so(&status) {
@@ -338,6 +371,8 @@ struct StandIn {
     objects: Arc<ObjectsFile>,
     entries: watch::Sender<Entries>,
     bridge: Arc<Bridge>,
+    /// Opens no stream, and tells when one was asked for.
+    refuses: Option<mpsc::UnboundedSender<Instant>>,
 }
 
 impl StandIn {
@@ -379,6 +414,15 @@ impl StandIn {
                         closed: Vec::new(),
                     });
                 }
+                Update::OpenPeering { ticket, .. } if self.refuses.is_some() => {
+                    let reason = Reason::Failed(Failure::PeerUnreachable);
+                    report(Report::PeeringFailed { ticket, reason });
+                    let told = self
+                        .refuses
+                        .as_ref()
+                        .map(|asked| asked.send(Instant::now()));
+                    told.unwrap().unwrap();
+                }
                 Update::OpenPeering { cluster, ticket } => {
                     let bridge = Arc::clone(&self.bridge);
                     tokio::spawn(bridge.join(self.name.clone(), cluster, ticket));
@@ -388,12 +432,15 @@ impl StandIn {
     }
 }
 
+fn gateway(cluster: &ClusterName) -> GatewayId {
+    GatewayId {
+        trust_domain: TrustDomain::of_cluster(cluster),
+        slot: Slot::parse("0").unwrap(),
+    }
+}
+
 impl Bridge {
     async fn join(self: Arc<Self>, from: ClusterName, to: ClusterName, ticket: u64) {
-        let gateway = |cluster: &ClusterName| GatewayId {
-            trust_domain: TrustDomain::of_cluster(cluster),
-            slot: Slot::parse("0").unwrap(),
-        };
         let opened = HandOver::Opened {
             ticket,
             peer: gateway(&to),

@@ -140,6 +140,29 @@ fn has_names(entry: &Entry, name: &str) -> bool {
 }
 
 #[tokio::test]
+async fn a_message_without_meaning_is_shown_to_the_operator() {
+    let mut lab = Lab::linked().await;
+    lab.east.kill().await;
+    lab.west.silent("east").await;
+    lab.west.hear("east", Default::default()).await;
+    lab.west.condition(Condition::EntryInvalid).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_come_about_is_asked_for_less_and_less() {
+    let mut lab = Lab::linked().await;
+    lab.west.kill().await;
+    lab.east.kill().await;
+    let mut asks = lab.east.start_refusing();
+    let mut at = Vec::new();
+    while at.len() < 4 {
+        at.push(asks.recv().await.unwrap());
+    }
+    let gaps: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps[2] > gaps[0] * 2, "{gaps:?}");
+}
+
+#[tokio::test]
 async fn roots_are_shown_with_whose_they_are_as_the_command_line_reads_it() {
     let lab = Lab::linked().await;
     let certificates = lab.east.status(Kind::Certificates).await;
