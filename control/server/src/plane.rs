@@ -19,11 +19,16 @@ use crate::conditions::{About, Conditions};
 use crate::index;
 use crate::peering::{Relation, RelationEvent, SessionId};
 use crate::tables::Tables;
+use crate::trust::Learned;
 use names::Names;
 
 mod names;
 mod peer;
+mod roots;
 mod routes;
+
+#[cfg(test)]
+mod tests;
 
 pub use peer::{KeptPeer, Peer};
 
@@ -77,8 +82,10 @@ pub enum Effect {
     EndSession(ClusterName, SessionId),
     /// Sessions of this peer may have something to send.
     Wake(ClusterName),
-    /// Our state has a future that we lost: a new instance must be begun.
-    BeginAnew,
+    /// Roots that peers told are to be kept; then [`Plane::handle_roots_kept`] is to be told.
+    KeepRoots,
+    /// What this peer was told has a future that we lost: a new instance must be begun for it.
+    BeginAnew(ClusterName),
     /// A condition has come or gone.
     Condition {
         /// Which.
@@ -102,6 +109,11 @@ pub struct Plane {
     names: Names,
     /// On what clusters disagree, by service.
     disagreements: BTreeMap<ServiceId, Vec<MergeConflict>>,
+    /// Roots that peers told since they were declared.
+    learned: Learned,
+    /// How often they have changed, and how much of that is written down.
+    learned_changes: u64,
+    learned_kept: u64,
     ports: PortBook,
     tables: Tables,
     conditions: Conditions,
@@ -123,6 +135,7 @@ impl Plane {
         terms: Terms,
         (instance, version): (Instance, Version),
         ports: PortBook,
+        learned: Learned,
         tables: Instance,
     ) -> Self {
         Self {
@@ -135,6 +148,9 @@ impl Plane {
             routes: BTreeMap::new(),
             names: Names::default(),
             disagreements: BTreeMap::new(),
+            learned,
+            learned_changes: 0,
+            learned_kept: 0,
             ports,
             tables: Tables::new(tables),
             conditions: Conditions::default(),
@@ -151,21 +167,31 @@ impl Plane {
     ) -> Vec<Effect> {
         let before = std::mem::replace(&mut self.declared, Arc::clone(&declared));
         let mut effects = self.drop_unlinked();
+        if self.learned.forget_others(&declared) {
+            self.learned_changes += 1;
+            effects.push(Effect::KeepRoots);
+        }
         for (cluster, link) in &declared.links {
             let is_new = !self.peers.contains_key(cluster);
             if is_new {
                 let own = &self.own.cluster;
                 let limits = || peer::limits(link);
                 let kept = Peer::restore(restore(cluster), own, cluster, limits(), now);
-                let peer = kept.unwrap_or_else(|| {
+                let mut peer = kept.unwrap_or_else(|| {
                     let relation =
                         Relation::new(own.clone(), cluster.clone(), limits(), now.instant);
-                    Peer::new(relation, None)
+                    Peer::new(relation, Vec::new())
                 });
+                let instance = peer.instance(self.instance, self.version);
+                peer.relation.set_own_state(instance, self.version);
                 self.peers.insert(cluster.clone(), peer);
             }
-            if is_new || before.links.get(cluster) != Some(link) {
-                self.use_link(cluster, link);
+            let was = before.links.get(cluster);
+            if is_new || was != Some(link) {
+                let is_same = |was: &DeclaredLink| {
+                    was.roots == link.roots && was.bundle_sequence == link.bundle_sequence
+                };
+                self.use_link(cluster, link, was.is_some_and(is_same));
             }
         }
         self.mark(&before, &declared);
@@ -203,13 +229,16 @@ impl Plane {
     }
 
     /// Tells a relation how its link is to be used.
-    fn use_link(&mut self, cluster: &ClusterName, link: &DeclaredLink) {
+    fn use_link(&mut self, cluster: &ClusterName, link: &DeclaredLink, has_same_roots: bool) {
         let own = &self.own;
         let Some(peer) = self.peers.get_mut(cluster) else {
             return;
         };
+        if !has_same_roots {
+            peer.trusted = None;
+            peer.relation.set_held_trust(None);
+        }
         let relation = &mut peer.relation;
-        relation.set_own_state(self.instance, self.version);
         relation.set_accepted(link.accepted.clone(), peer::limits(link).quota);
         relation.set_trust(own.bundle_sequence, Arc::clone(&own.roots));
         relation.set_gateways(own.gateways.clone().into(), own.slots);
@@ -238,20 +267,27 @@ impl Plane {
         for (cluster, offers) in offers {
             if let Some(peer) = self.peers.get_mut(&cluster) {
                 peer.relation.set_offers(offers, self.version, now.unix_ms);
-                peer.relation.set_own_state(self.instance, self.version);
             }
         }
     }
 
-    /// Begins a new instance of our state.
-    pub fn begin_anew(&mut self, instance: Instance, epoch: u64, now: Now) -> Vec<Effect> {
-        self.instance = instance;
-        self.version = Version { epoch, revision: 0 };
+    /// Begins a new instance of our state for one peer; the others are not troubled.
+    pub fn begin_anew(
+        &mut self,
+        cluster: &ClusterName,
+        instance: Instance,
+        now: Now,
+    ) -> Vec<Effect> {
+        let version = self.version;
+        let begun = self.relate(cluster, now, |relation| {
+            relation.set_own_state(instance, version);
+        });
+        let Some(((), effects)) = begun else {
+            return Vec::new();
+        };
+        let about = About::peer(cluster);
         self.conditions
-            .raise(Condition::StateLost, About::default(), "", now.unix_ms);
-        self.offer(now);
-        let mut effects: Vec<_> = self.peers.keys().cloned().map(Effect::Wake).collect();
-        effects.extend(self.settle(now));
+            .raise(Condition::StateLost, about, "", now.unix_ms);
         effects
     }
 
@@ -279,14 +315,6 @@ impl Plane {
     /// What a session of a peer is to be told next.
     pub fn next_message(&mut self, cluster: &ClusterName) -> Option<(SessionId, Message)> {
         self.peers.get_mut(cluster)?.relation.poll_transmit()
-    }
-
-    /// The newest roots of a peer.
-    #[must_use]
-    pub fn roots(&self, cluster: &ClusterName) -> (Vec<Vec<u8>>, u64) {
-        let link = self.declared.links.get(cluster);
-        link.map(|link| peer::roots(link, self.peers.get(cluster)))
-            .unwrap_or_default()
     }
 
     /// Where a peer's gateways are dialled.
@@ -332,8 +360,11 @@ impl Plane {
             {
                 self.heed(&cluster, event, now, &mut effects);
             }
-            let peer = self.peers.get_mut(&cluster);
-            if peer.is_some_and(|peer| peer.relation.take_dirty()) {
+            let Some(peer) = self.peers.get_mut(&cluster) else {
+                continue;
+            };
+            let is_dirty = peer.relation.take_dirty();
+            if is_dirty {
                 effects.push(Effect::KeepPeer(cluster));
             }
         }
@@ -383,7 +414,7 @@ impl Plane {
                 addresses.push(address.clone());
             }
         }
-        let (roots, bundle_sequence) = peer::roots(link, peer);
+        let (roots, bundle_sequence) = self.roots_of(link);
         LinkedPeer {
             trust_domain: link.trust_domain.clone(),
             max_streams: link.max_streams.unwrap_or(self.terms.streams_per_peer),

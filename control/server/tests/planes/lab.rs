@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use corinth_api::wire::admin::{StatusRequest, admin_client::AdminClient, status_request::Kind};
+pub(crate) use corinth_api::wire::admin::rotate_root_request::Step;
+use corinth_api::wire::admin::{
+    RotateRootRequest, RotateRootResponse, StatusRequest, admin_client::AdminClient,
+    status_request::Kind,
+};
 use corinth_api::wire::peering::{self, peering_client::PeeringClient};
 use corinth_api::wire::routes::routes_client::RoutesClient;
 use corinth_api::{Entry, EntryKey, HandOver, LinkReport, LinkState, Report, Update};
@@ -31,6 +35,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint as Dial, Uri};
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -145,7 +150,7 @@ impl Plane {
         let link = DeclaredLink {
             trust_domain: other.settings.trust_domain.clone(),
             roots: vec![state.authority.root().clone()],
-            bundle_sequence: 1,
+            bundle_sequence: state.bundle.sequence(),
             addresses: vec!["10.0.0.1:15443".to_owned()],
             accepted: Accepted(vec!["shop/*".parse().unwrap()]),
             max_streams: None,
@@ -270,6 +275,14 @@ impl Plane {
         .await;
     }
 
+    pub(crate) async fn no_condition(&self, condition: Condition) {
+        self.until_status(Kind::Conditions, |conditions| {
+            let mut conditions = conditions.as_array().unwrap().iter();
+            conditions.all(|one| one["code"] != condition.code())
+        })
+        .await;
+    }
+
     pub(crate) async fn silent(&self, peer: &str) {
         self.until_status(Kind::Links, |links| {
             link(links, peer)["peering"] == "silent"
@@ -291,14 +304,30 @@ impl Plane {
 
     /// Until what was told to and by the peer is on disk.
     pub(crate) async fn kept(&self, peer: &str) {
-        let file = self
-            .settings
-            .state_dir
-            .join(format!("control/peers/{peer}.json"));
+        let file = self.file_of(peer);
         self.until_status(Kind::Links, |_| {
             std::fs::read_to_string(&file).is_ok_and(|text| text.contains("shop"))
         })
         .await;
+    }
+
+    /// Asks for a step of a change of root.
+    pub(crate) async fn rotate(&self, step: Step) -> Result<RotateRootResponse, Status> {
+        let mut client = AdminClient::new(connect(&self.settings.socket).await);
+        let request = RotateRootRequest {
+            step: step.into(),
+            force: false,
+        };
+        Ok(client.rotate_root(request).await?.into_inner())
+    }
+
+    /// Until every peer holds the roots that were told last.
+    pub(crate) async fn roots_are_held(&self) {
+        let begun = Instant::now();
+        while !self.rotate(Step::Look).await.unwrap().lacking.is_empty() {
+            assert!(begun.elapsed() < WAIT, "the roots are not held");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Speaks as the control plane of `peer`, but says only `message`.
@@ -318,6 +347,12 @@ impl Plane {
         let said = tokio_stream::iter([message]);
         let mut heard = client.exchange(said).await.unwrap().into_inner();
         while let Ok(Some(_)) = heard.message().await {}
+    }
+
+    /// What of the state directory is kept about a peer.
+    pub(crate) fn file_of(&self, peer: &str) -> std::path::PathBuf {
+        let folder = self.settings.state_dir.join("control/peers");
+        folder.join(format!("{peer}.json"))
     }
 
     async fn until_status(&self, kind: Kind, is_so: impl Fn(&Value) -> bool) {

@@ -4,13 +4,15 @@
 
 mod lab;
 
-use corinth_api::wire::admin::status_request::Kind;
+use std::collections::BTreeMap;
+
+use corinth_api::wire::admin::{rotate_root_response::Phase, status_request::Kind};
 use corinth_api::{Entry, EntryKey};
 use corinth_control::cluster::{Audience, Cluster, LinkMode, Write};
 use corinth_model::{Condition, Protocol, RouteName, RouteTable, Target};
 use serde_json::json;
 
-use crate::lab::{Lab, export, key, port, service};
+use crate::lab::{Lab, Step, export, key, port, service};
 
 #[tokio::test]
 async fn an_export_becomes_a_route_of_the_peer_that_accepts_it() {
@@ -137,6 +139,77 @@ async fn a_server_name_that_two_services_want_is_that_of_one_and_all_routes_stan
 fn has_names(entry: &Entry, name: &str) -> bool {
     matches!(entry, Entry::Route(route)
         if route.name.service == service(name) && !route.sni_names.is_empty())
+}
+
+#[tokio::test]
+async fn a_root_is_changed_in_steps_and_none_is_taken_before_its_time() {
+    let mut lab = Lab::linked().await;
+    let single = lab.east.rotate(Step::Look).await.unwrap();
+    assert_eq!(single.phase(), Phase::Single);
+    lab.west.kill().await;
+    let begun = lab.east.rotate(Step::Begin).await.unwrap();
+    assert_eq!(
+        (begun.phase(), begun.sequence, &begun.lacking[..]),
+        (Phase::Announced, 1, &["west".to_owned()][..])
+    );
+    let refused = lab.east.rotate(Step::Switch).await.unwrap_err();
+    assert!(refused.message().contains("west"), "{refused:?}");
+    assert_eq!(code(&refused), Condition::RootInUse.code());
+
+    lab.west.start();
+    lab.east.roots_are_held().await;
+    let has_both = |entries: &BTreeMap<EntryKey, Entry>| {
+        entries.values().any(|entry| {
+            matches!(entry, Entry::Peer(_, peer) if peer.bundle_sequence == 1 && peer.roots.len() == 2)
+        })
+    };
+    lab.west.until(has_both).await;
+    let switched = lab.east.rotate(Step::Switch).await.unwrap();
+    assert_eq!(switched.phase(), Phase::Issuing);
+    let refused = lab.east.rotate(Step::Finish).await.unwrap_err();
+    assert!(refused.message().contains("certificates"), "{refused:?}");
+    assert_eq!(code(&refused), Condition::RootInUse.code());
+
+    // What was told outlives both.
+    lab.west.kill().await;
+    lab.west.start();
+    lab.west.until(has_both).await;
+}
+
+fn code(refused: &tonic::Status) -> &str {
+    refused
+        .metadata()
+        .get("corinth-code")
+        .unwrap()
+        .to_str()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_a_crash_lost_of_what_was_told_costs_that_peer_a_new_instance() {
+    let mut lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.west.kept("east").await;
+    let file = lab.west.file_of("east");
+    let before = std::fs::read(&file).unwrap();
+    lab.west.export("pay.shop", Audience::All);
+    lab.east.route("pay.shop", 80).await;
+    lab.east.up_to_date("west").await;
+    lab.west.kill().await;
+    std::fs::write(&file, before).unwrap();
+    lab.west.start();
+    lab.west.condition(Condition::StateLost).await;
+    lab.west.export("new.shop", Audience::All);
+    lab.east.route("new.shop", 80).await;
+    assert!(lab.east.has_route("pay.shop", 80));
+    lab.west.up_to_date("east").await;
+
+    // The instance that was begun for this peer alone goes on after the next start.
+    lab.west.kill().await;
+    lab.west.start();
+    lab.west.up_to_date("east").await;
+    lab.west.no_condition(Condition::StateLost).await;
 }
 
 #[tokio::test]
