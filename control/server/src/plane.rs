@@ -222,6 +222,7 @@ impl Plane {
                     .services
                     .extend(peer.relation.offers().map(|(id, ..)| id.clone()));
             }
+            self.mark_imports(&cluster);
             self.conditions.forget_peer(&cluster);
             effects.push(Effect::ForgetPeer(cluster));
         }
@@ -245,6 +246,7 @@ impl Plane {
         let offered = relation.offers().map(|(id, ..)| id.clone());
         self.dirty.services.extend(offered);
         self.dirty.has_links = true;
+        self.mark_imports(cluster);
     }
 
     /// Marks what two declarations differ in.
@@ -289,6 +291,14 @@ impl Plane {
         self.conditions
             .raise(Condition::StateLost, about, "", now.unix_ms);
         effects
+    }
+
+    /// Services that are imported from this cluster are to be looked at anew.
+    fn mark_imports(&mut self, cluster: &ClusterName) {
+        let imports = self.declared.imports.iter();
+        let named = imports.filter(|(_, import)| import.sources.contains_key(cluster));
+        let services = named.map(|((service, _), _)| service.clone());
+        self.dirty.services.extend(services);
     }
 
     /// What a peer offers is to be looked at anew.
@@ -364,6 +374,10 @@ impl Plane {
                 continue;
             };
             let is_dirty = peer.relation.take_dirty();
+            if !peer.has_told && peer::has_told(&peer.relation) {
+                peer.has_told = true;
+                self.mark_imports(&cluster);
+            }
             if is_dirty {
                 effects.push(Effect::KeepPeer(cluster));
             }

@@ -379,6 +379,12 @@ fn why(plane: &Plane, route: &Route, target: &Target) -> String {
     match target {
         Target::Endpoint(_) => format!("services: {service} is declared here"),
         Target::Cluster(cluster) => {
+            let peer = plane.peers().get(cluster);
+            if peer.is_some_and(|peer| peer.relation.offer(service).is_none()) {
+                return format!(
+                    "imports: {service} is declared to come from {cluster}, which has not told what it offers"
+                );
+            }
             let link = plane.declared().links.get(cluster);
             let accepted = link.and_then(|link| {
                 let mut selectors = link.accepted.0.iter();

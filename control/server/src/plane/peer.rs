@@ -20,6 +20,8 @@ pub struct Peer {
     pub trusted: Option<u64>,
     /// The sequence of our roots that it holds, if it said so.
     pub holds_ours: Option<u64>,
+    /// It has told its whole state once; before that, imports declared here say what it offers.
+    pub has_told: bool,
     /// Gateway addresses it announced that may be used.
     pub announced: Vec<String>,
     /// Not before then is it asked for a stream.
@@ -38,6 +40,7 @@ impl Peer {
     #[must_use]
     pub fn new(relation: Relation, announced: Vec<String>) -> Self {
         Self {
+            has_told: has_told(&relation),
             relation,
             trusted: None,
             holds_ours: None,
@@ -89,6 +92,12 @@ impl Peer {
     pub fn has_session(&self) -> bool {
         self.relation.summary().session.is_some()
     }
+}
+
+/// Whether the peer has told its whole state.
+pub(super) fn has_told(relation: &Relation) -> bool {
+    let held = relation.held_state();
+    held.is_some_and(|held| held.version > Version::default())
 }
 
 /// How much a peer may tell.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corinth_api::{Entry, EntryKey};
 use corinth_model::{
-    Condition, DnsName, ImportRule, Offered, OwnPort, OwnService, PortNumber, Protocol, Route,
-    ServiceId, ServiceKind, Share, Wanted, merge,
+    ClusterName, Condition, DnsName, ImportRule, Offer, Offered, OfferedPort, OwnPort, OwnService,
+    PortNumber, Protocol, Route, ServiceId, ServiceKind, Share, Wanted, merge,
 };
 
 use super::names::Standing;
@@ -74,12 +74,16 @@ impl Plane {
                 })
                 .collect(),
         });
+        let expected = self.expected(service);
         let mut offered = BTreeMap::new();
         for (cluster, peer) in &self.peers {
             let mode = declared.links.get(cluster).map(|link| link.mode);
             let is_used =
                 mode.is_some_and(|mode| mode != LinkMode::Paused) && !peer.relation.is_unlinked();
-            let Some((offer, freshness)) = peer.relation.offer(service).filter(|_| is_used) else {
+            let told = peer.relation.offer(service);
+            let told = told.map(|(offer, freshness)| (&**offer, freshness));
+            let expected = expected.get(cluster).map(|offer| (offer, Freshness::Fresh));
+            let Some((offer, freshness)) = told.or(expected).filter(|_| is_used) else {
                 continue;
             };
             let is_last =
@@ -93,6 +97,47 @@ impl Plane {
             false => self.disagreements.insert(service.clone(), merged.conflicts),
         };
         merged.routes
+    }
+
+    /// What peers are taken to offer that have not told their state yet, because an import that is declared here names
+    /// them: a peer may have no control plane, and its gateways serve all the same. It decides no property of the service.
+    fn expected(&self, service: &ServiceId) -> BTreeMap<ClusterName, Offer> {
+        let mut expected: BTreeMap<ClusterName, Offer> = BTreeMap::new();
+        for (port, import) in self.imports_of(service) {
+            let silent = import.sources.keys().filter(|cluster| {
+                let peer = self.peers.get(*cluster);
+                peer.is_some_and(|peer| !peer.has_told)
+            });
+            for cluster in silent {
+                let offer = expected.entry(cluster.clone()).or_insert_with(|| Offer {
+                    service: service.clone(),
+                    kind: ServiceKind::ClusterSetIp,
+                    ports: Vec::new(),
+                    exported_at_ms: u64::MAX,
+                    ready: 1,
+                    headroom: None,
+                    zones: BTreeMap::new(),
+                });
+                offer.ports.push(OfferedPort {
+                    port,
+                    protocol: Protocol::Tcp,
+                    name: None,
+                    tls: import.tls,
+                    replay: import.replay.unwrap_or_default(),
+                    sni_names: Vec::new(),
+                });
+            }
+        }
+        expected
+    }
+
+    fn imports_of(
+        &self,
+        service: &ServiceId,
+    ) -> impl Iterator<Item = (PortNumber, &DeclaredImport)> {
+        let all = self.declared.imports.iter();
+        let of_service = all.filter(move |((id, _), _)| id == service);
+        of_service.map(|((_, port), import)| (*port, import))
     }
 
     /// What gives a service a right to the server names of its routes.
@@ -144,11 +189,8 @@ impl Plane {
     }
 
     fn rules(&self, service: &ServiceId) -> BTreeMap<PortNumber, ImportRule> {
-        let rules = self.declared.imports.iter();
-        let of_service = rules.filter(|((id, _), _)| id == service);
-        of_service
-            .map(|((_, port), import)| (*port, rule(import)))
-            .collect()
+        let imports = self.imports_of(service);
+        imports.map(|(port, import)| (port, rule(import))).collect()
     }
 
     /// Whether the operator has named other ports for one of these.

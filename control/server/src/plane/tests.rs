@@ -1,11 +1,12 @@
 //! What a plane concludes from what it is told, without streams and files.
 
-use corinth_api::peering::{Hello, PROTOCOL, State};
+use corinth_api::peering::{Digester, Hello, PROTOCOL, State};
 use corinth_identity::Authority;
-use corinth_model::{Accepted, PortRange};
+use corinth_model::{Accepted, PortRange, Target};
 use rustls_pki_types::UnixTime;
 
 use super::*;
+use crate::cluster::{DeclaredImport, SourceShare};
 use crate::peering::OpenedBy;
 
 const EAST: &str = "east";
@@ -70,11 +71,37 @@ fn link(roots: &[&[u8]], bundle_sequence: u64) -> DeclaredLink {
     }
 }
 
+/// `web.shop` is imported from west.
+fn importing(mode: LinkMode) -> Declared {
+    let share = SourceShare {
+        weight: 3,
+        priority: 1,
+    };
+    let import = DeclaredImport {
+        sources: BTreeMap::from([(name(WEST), share)]),
+        ..DeclaredImport::default()
+    };
+    let port = corinth_model::PortNumber::new(80).unwrap();
+    let link = DeclaredLink {
+        mode,
+        ..link(&[], 0)
+    };
+    Declared {
+        links: BTreeMap::from([(name(WEST), link)]),
+        imports: BTreeMap::from([(("web.shop".parse().unwrap(), port), import)]),
+        ..Declared::default()
+    }
+}
+
 fn declare(plane: &mut Plane, link: DeclaredLink) -> Vec<Effect> {
     let declared = Declared {
         links: BTreeMap::from([(name(WEST), link)]),
         ..Declared::default()
     };
+    set(plane, declared)
+}
+
+fn set(plane: &mut Plane, declared: Declared) -> Vec<Effect> {
     plane.set_declared(Arc::new(declared), |_| None, now())
 }
 
@@ -171,4 +198,70 @@ fn a_new_instance_for_one_peer_is_kept_to_by_what_is_told_after_it() {
     let told = |plane: &Plane| plane.peers()[&name(WEST)].relation.own_state();
     assert_eq!(told(&plane).map(|state| state.instance), Some(fresh));
     assert_eq!(plane.state().0, INSTANCE);
+}
+
+#[test]
+fn an_import_that_names_a_silent_peer_has_it_as_a_candidate_until_it_tells_its_own_state() {
+    let declared = importing;
+    let candidates = |plane: &Plane| -> Vec<_> {
+        let routes = plane.routes().flat_map(|(_, routes)| routes);
+        let candidates = routes.flat_map(|route| &route.candidates);
+        candidates
+            .map(|one| (one.target.clone(), one.weight, one.priority))
+            .collect()
+    };
+    let mut plane = plane();
+    set(&mut plane, declared(LinkMode::Active));
+    let west = Target::Cluster(name(WEST));
+    assert_eq!(candidates(&plane), [(west, 3, 1)]);
+    set(&mut plane, declared(LinkMode::Paused));
+    assert_eq!(candidates(&plane), []);
+    set(&mut plane, declared(LinkMode::Active));
+
+    // It has a control plane after all, and offers nothing.
+    tell(&mut plane, 1, &[], 0);
+    assert_eq!(candidates(&plane).len(), 1);
+    let state = State {
+        instance: Instance([2; 16]),
+        version: Version {
+            epoch: 1,
+            revision: 1,
+        },
+    };
+    let snapshot = [
+        Message::SnapshotBegin { state, services: 0 },
+        Message::SnapshotEnd {
+            version: state.version,
+            digest: Digester::default().finish(),
+        },
+    ];
+    plane.relate(&name(WEST), now(), |relation| {
+        for message in snapshot {
+            let now = now();
+            relation.handle_message(SessionId(1), message, now.instant, now.unix_ms);
+        }
+    });
+    assert_eq!(candidates(&plane), []);
+}
+
+#[test]
+fn an_import_port_that_a_gateway_cannot_listen_on_is_a_condition_of_its_service_while_it_cannot() {
+    let mut plane = plane();
+    set(&mut plane, importing(LinkMode::Active));
+    let service: ServiceId = "web.shop".parse().unwrap();
+    let port = corinth_model::PortNumber::new(80).unwrap();
+    let given = plane.import_port(&service, port, corinth_model::Protocol::Tcp);
+    let taken = BTreeMap::from([(given.unwrap(), "gateway/0: in use".to_owned())]);
+    let shown = |plane: &Plane| -> Vec<_> {
+        let standing = plane.conditions().iter();
+        let closed = standing.filter(|(condition, ..)| *condition == Condition::ImportPortClosed);
+        closed
+            .map(|(_, about, _, words)| (about.clone(), words.to_owned()))
+            .collect()
+    };
+    plane.set_closed_ports(&taken, now());
+    let about = About::service(&service);
+    assert_eq!(shown(&plane), [(about, "gateway/0: in use".to_owned())]);
+    plane.set_closed_ports(&BTreeMap::new(), now());
+    assert_eq!(shown(&plane), []);
 }
