@@ -196,6 +196,7 @@ impl Liar {
             7 => bytes(&Message::Trust {
                 sequence: rng.u64(..),
                 roots: [vec![1]].into(),
+                held: Some(rng.u64(..)),
             }),
             8 | 9 => unreadable(version, service, rng),
             10 => (0..rng.usize(..40)).map(|_| rng.u8(..)).collect(),

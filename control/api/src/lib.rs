@@ -20,9 +20,9 @@ mod tunnel;
 pub use handover::{HAND_OVER_MAX_BYTES, HandOver, HandOverError};
 pub use host_port::{Host, HostPort, HostPortError};
 pub use routes::{
-    ADDRESSES_MAX, Entry, EntryKey, LINKS_MAX, LinkReport, LinkState, LinkedPeer, MEMBERS_MAX,
-    ROOT_MAX_BYTES, ROOTS_MAX, ROUTES_MESSAGE_MAX_BYTES, Report, RoutesError, SNI_NAMES_MAX,
-    Update, WORDS_MAX_BYTES,
+    ADDRESSES_MAX, CLOSED_MAX, ClosedPort, Entry, EntryKey, LINKS_MAX, LinkReport, LinkState,
+    LinkedPeer, MEMBERS_MAX, ROOT_MAX_BYTES, ROOTS_MAX, ROUTES_MESSAGE_MAX_BYTES, Report,
+    RoutesError, SNI_NAMES_MAX, Update, WORDS_MAX_BYTES,
 };
 pub use tunnel::{
     DEADLINE_MAX, HEADER_MAX_BYTES, HeaderError, REFUSAL_MESSAGE_MAX_BYTES, SourceClaim,

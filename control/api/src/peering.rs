@@ -106,6 +106,8 @@ pub enum Message {
         sequence: u64,
         /// DER certificates.
         roots: Arc<[Vec<u8>]>,
+        /// The sequence of the reader's roots that the writer holds; `None` if it was told none that it holds.
+        held: Option<u64>,
     },
     /// Where the writer's gateways are reached.
     Gateways {
@@ -337,6 +339,7 @@ fn decode_trust(trust: wire::Trust) -> Result<Message, PeeringError> {
     Ok(Message::Trust {
         sequence: trust.sequence,
         roots: trust.roots.into(),
+        held: trust.held_sequence,
     })
 }
 
@@ -460,8 +463,12 @@ fn kind(message: &Message) -> Kind {
             name: service.service.to_string(),
             code: condition.map(Condition::code).unwrap_or_default().into(),
         }),
-        Message::Trust { sequence, roots } => Kind::Trust(wire::Trust {
-            held_sequence: None,
+        Message::Trust {
+            sequence,
+            roots,
+            held,
+        } => Kind::Trust(wire::Trust {
+            held_sequence: *held,
             sequence: *sequence,
             roots: roots.to_vec(),
         }),

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use corinth_model::{
     Candidate, ClusterName, Denied, Direct, DnsName, Endpoint, Export, ExportKey, Instance, Label,
-    Locality, Protocol, Reason, Replay, Route, RouteName, Slot, Target, TrustDomain,
+    Locality, PortNumber, Protocol, Reason, Replay, Route, RouteName, Slot, Target, TrustDomain,
 };
 use prost::Message;
 
@@ -35,6 +35,9 @@ pub const SNI_NAMES_MAX: usize = 64;
 
 /// Most links one report tells of, and most gateways of one of them.
 pub const LINKS_MAX: usize = 4096;
+
+/// Most import ports one report tells to be closed; those beyond are not told.
+pub const CLOSED_MAX: usize = 256;
 
 /// Most bytes of words in a report: why something was refused, which version a program is.
 pub const WORDS_MAX_BYTES: usize = 256;
@@ -128,6 +131,8 @@ pub enum Report {
     Applied {
         /// Which.
         revision: u64,
+        /// Import ports of it that could not be listened on; cut to [`CLOSED_MAX`] when written.
+        closed: Vec<ClosedPort>,
     },
     /// A change is not in use; what was before stays.
     Refused {
@@ -145,6 +150,15 @@ pub enum Report {
         /// Why.
         reason: Reason,
     },
+}
+
+/// An import port that a gateway could not listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedPort {
+    /// The port.
+    pub port: PortNumber,
+    /// In words; cut to [`WORDS_MAX_BYTES`] when written.
+    pub why: String,
 }
 
 /// The links to one peer.
@@ -464,8 +478,9 @@ impl From<&Report> for wire::Report {
                 revision: held.map_or(0, |(_, revision)| revision),
                 version: words(version),
             }),
-            Report::Applied { revision } => Kind::Applied(wire::Applied {
+            Report::Applied { revision, closed } => Kind::Applied(wire::Applied {
                 revision: *revision,
+                closed: closed.iter().take(CLOSED_MAX).map(Into::into).collect(),
             }),
             Report::Refused { revision, why } => Kind::Refused(wire::Refused {
                 revision: *revision,
@@ -480,6 +495,15 @@ impl From<&Report> for wire::Report {
             }),
         };
         Self { kind: Some(kind) }
+    }
+}
+
+impl From<&ClosedPort> for wire::ClosedPort {
+    fn from(closed: &ClosedPort) -> Self {
+        Self {
+            port: closed.port.get().into(),
+            why: words(&closed.why),
+        }
     }
 }
 
@@ -546,7 +570,7 @@ fn is_host_and_port(text: &str) -> bool {
         && !host
             .bytes()
             .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    is_name && corinth_model::PortNumber::parse(port).is_ok()
+    is_name && PortNumber::parse(port).is_ok()
 }
 
 #[cfg(test)]

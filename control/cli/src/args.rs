@@ -10,8 +10,8 @@ use jiff::SignedDuration;
 
 pub(crate) use self::control::{
     BothArgs, CertArgs, CertCommand, CheckArgs, CheckFormat, ControlArgs, ControlsArgs, ExportArgs,
-    FailOn, LinkArgs, LinkCommand, PathArgs, PeerArgs, Risk, RoutesCommand, ShowArgs, StatusArgs,
-    TokenCommand, UnexportArgs, WaitArgs, WhoArgs,
+    FailOn, LinkArgs, LinkCommand, PathArgs, PeerArgs, Risk, RootStep, RoutesCommand, ShowArgs,
+    StatusArgs, TokenCommand, UnexportArgs, WaitArgs, WhoArgs,
 };
 use crate::{output::OutputArgs, terminal::Colour};
 

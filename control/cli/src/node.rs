@@ -8,7 +8,7 @@ use corinth_control::cluster::file::{Fixed, ObjectsFile};
 use corinth_daemon::metrics::Metrics;
 use corinth_daemon::ready::Readiness;
 use corinth_gateway::run::Beside;
-use corinth_gateway::settings::{Control, Settings, read_file};
+use corinth_gateway::settings::{Control, Identity, Settings, read_file};
 
 use crate::declared::declared;
 
@@ -86,6 +86,9 @@ pub(crate) fn control(settings: &Settings) -> corinth_control::settings::Setting
     control.import_ports = settings.listen.import_ports;
     control.taken_ports = settings.taken_ports().clone();
     control.streams_per_peer = settings.limits.streams_per_peer;
+    if let Identity::BuiltIn { leaf_lifetime } = settings.identity {
+        control.leaf_lifetime_max = leaf_lifetime;
+    }
     control.gateways = settings.gateways.iter().map(ToString::to_string).collect();
     control
 }

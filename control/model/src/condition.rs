@@ -93,5 +93,8 @@ closed_set! {
         ConsumerBehind = "CRN098", "consumer_behind",
             "a gateway has not taken the newest tables",
             "corinth diff; look into the log of that gateway";
+        ImportPortClosed = "CRN099", "import_port_closed",
+            "a gateway cannot listen on the import port of a service; its other ports are served",
+            "free the port, or give the service another one; it is tried again with the next change";
     }
 }

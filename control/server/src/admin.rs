@@ -7,6 +7,7 @@ use std::time::Duration;
 use corinth_api::link::Token;
 use corinth_api::peering::Farewell;
 use corinth_api::wire::admin as wire;
+use corinth_identity::{RotationPhase, StateError};
 use corinth_model::{
     Accepted, AddressSource, ClusterName, Condition, Denied, Endpoint, Locality, PortNumber,
     Protocol, Selector, ServiceId, SpiffeId, TrustDomain,
@@ -16,13 +17,14 @@ use serde::Serialize;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
-use crate::app::{Shared, now};
+use crate::app::{Shared, Stand, Step, now};
 use crate::cluster::file;
 use crate::cluster::{
     Audience, DeclaredExport, DeclaredLink, DeclaredPort, DeclaredService, LinkMode, Write,
     WriteError,
 };
 use crate::link::joiner;
+use crate::trust::RotateError;
 use crate::{index, status};
 
 /// The service.
@@ -44,18 +46,17 @@ impl Admin {
         link.ok_or_else(|| refuse(Condition::LinkUnknown, &format!("no link with {cluster}")))
     }
 
-    fn write(&self, change: Write) -> Result<(), Status> {
-        self.shared
-            .cluster
-            .write(change)
-            .map_err(|error| match &error {
-                WriteError::ElsewhereDeclared { .. } => {
-                    Status::failed_precondition(error.to_string())
-                }
-                WriteError::Conflict(_) => Status::already_exists(error.to_string()),
-                WriteError::Unknown(_) => Status::not_found(error.to_string()),
-                WriteError::Io { .. } => Status::unavailable(error.to_string()),
-            })
+    /// Writes a declaration down, outside the runtime's own threads: they have streams to serve.
+    async fn write(&self, change: Write) -> Result<(), Status> {
+        let cluster = Arc::clone(&self.shared.cluster);
+        let written = tokio::task::spawn_blocking(move || cluster.write(change)).await;
+        let written = written.map_err(|_| fault())?;
+        written.map_err(|error| match &error {
+            WriteError::ElsewhereDeclared { .. } => Status::failed_precondition(error.to_string()),
+            WriteError::Conflict(_) => Status::already_exists(error.to_string()),
+            WriteError::Unknown(_) => Status::not_found(error.to_string()),
+            WriteError::Io { .. } => Status::unavailable(error.to_string()),
+        })
     }
 
     /// Says goodbye to a peer, and waits until it has been sent, but not for ever.
@@ -78,16 +79,15 @@ impl wire::admin_server::Admin for Admin {
         }
         let life = Duration::from_secs(asked.ttl_seconds.into());
         let side = self.shared.side.borrow().clone();
-        let token = self
-            .shared
-            .invitations
-            .create(
-                &side.party,
-                &side.party.addresses,
-                life,
-                asked.uses.max(1),
-                UnixTime::now(),
-            )
+        let invitations = Arc::clone(&self.shared.invitations);
+        let create = move || {
+            let (party, now) = (&side.party, UnixTime::now());
+            invitations.create(party, &party.addresses, life, asked.uses.max(1), now)
+        };
+        // It is written down first.
+        let made = tokio::task::spawn_blocking(create).await;
+        let token = made
+            .map_err(|_| fault())?
             .map_err(|error| Status::failed_precondition(error.to_string()))?;
         Ok(Response::new(wire::CreateTokenResponse {
             token: token
@@ -138,7 +138,8 @@ impl wire::admin_server::Admin for Admin {
             let words = format!("{cluster}, or its trust domain, is linked already");
             return Err(refuse(Condition::AlreadyLinked, &words));
         }
-        self.write(Write::Link(cluster.clone(), Box::new(link)))?;
+        self.write(Write::Link(cluster.clone(), Box::new(link)))
+            .await?;
         Ok(Response::new(wire::AddLinkResponse {
             cluster: cluster.to_string(),
         }))
@@ -173,20 +174,21 @@ impl wire::admin_server::Admin for Admin {
             Change::Unspecified => return Err(Status::invalid_argument("change is missing")),
             Change::Pause => {
                 link.mode = LinkMode::Paused;
-                self.write(Write::Link(cluster.clone(), Box::new(link)))?;
+                self.write(Write::Link(cluster.clone(), Box::new(link)))
+                    .await?;
                 self.farewell(&cluster, Farewell::Paused).await;
             }
             Change::Resume => {
                 link.mode = LinkMode::Active;
-                self.write(Write::Link(cluster, Box::new(link)))?;
+                self.write(Write::Link(cluster, Box::new(link))).await?;
             }
             Change::Drain => {
                 link.mode = LinkMode::Draining;
-                self.write(Write::Link(cluster, Box::new(link)))?;
+                self.write(Write::Link(cluster, Box::new(link))).await?;
             }
             Change::Delete => {
                 self.farewell(&cluster, Farewell::Unlinked).await;
-                self.write(Write::Unlink(cluster))?;
+                self.write(Write::Unlink(cluster)).await?;
             }
             Change::Confirm => self.shared.change(|plane, now| {
                 let confirmed = plane.relate(&cluster, now, |relation| {
@@ -206,7 +208,8 @@ impl wire::admin_server::Admin for Admin {
             self.write(Write::Service(
                 service.clone(),
                 declared_service(&asked.ports)?,
-            ))?;
+            ))
+            .await?;
         } else if !declared.services.contains_key(&service) {
             let words = format!("{service} is not declared here");
             return Err(refuse(Condition::ServiceUnknown, &words));
@@ -217,7 +220,8 @@ impl wire::admin_server::Admin for Admin {
             to,
             since_ms: before.map_or_else(|| now().unix_ms, |export| export.since_ms),
         };
-        self.write(Write::Export(service.clone(), Some(export)))?;
+        self.write(Write::Export(service.clone(), Some(export)))
+            .await?;
         Ok(Response::new(wire::ExportResponse {
             to: self.open_to(&service),
         }))
@@ -250,7 +254,7 @@ impl wire::admin_server::Admin for Admin {
                 (!to.is_empty()).then_some(export)
             }
         };
-        self.write(Write::Export(service.clone(), export))?;
+        self.write(Write::Export(service.clone(), export)).await?;
         Ok(Response::new(wire::UnexportResponse {
             to: self.open_to(&service),
         }))
@@ -266,7 +270,7 @@ impl wire::admin_server::Admin for Admin {
             .map(|text| parse(text, "services"))
             .collect();
         link.accepted = Accepted(selectors?);
-        self.write(Write::Link(cluster, Box::new(link)))?;
+        self.write(Write::Link(cluster, Box::new(link))).await?;
         Ok(Response::new(wire::AcceptResponse {}))
     }
 
@@ -276,8 +280,37 @@ impl wire::admin_server::Admin for Admin {
         self.write(match asked.lift {
             true => Write::Lift(denied),
             false => Write::Deny(denied),
-        })?;
+        })
+        .await?;
         Ok(Response::new(wire::DenyResponse {}))
+    }
+
+    async fn rotate_root(
+        &self,
+        request: Request<wire::RotateRootRequest>,
+    ) -> Answer<wire::RotateRootResponse> {
+        use wire::rotate_root_request::Step as Asked;
+        let asked = request.into_inner();
+        let step = match asked.step() {
+            Asked::Unspecified => return Err(Status::invalid_argument("step is missing")),
+            Asked::Look => Step::Look,
+            Asked::Begin => Step::Begin,
+            Asked::Switch => Step::Switch {
+                is_forced: asked.force,
+            },
+            Asked::Finish => Step::Finish,
+        };
+        let shared = Arc::clone(&self.shared);
+        let taken = tokio::task::spawn_blocking(move || shared.rotate_root(step)).await;
+        let taken = taken.map_err(|_| fault())?;
+        let stand = taken.map_err(|error| match (error.condition(), &error) {
+            (Some(condition), _) => refuse(condition, &error.to_string()),
+            (None, RotateError::State(StateError::RotationUnderWay | StateError::NoRotation)) => {
+                Status::failed_precondition(error.to_string())
+            }
+            (None, _) => Status::unavailable(error.to_string()),
+        })?;
+        Ok(Response::new(stand.into()))
     }
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Answer<wire::StatusResponse> {
@@ -305,6 +338,28 @@ impl Admin {
         let open = index::audience(&declared, service);
         open.iter().map(ToString::to_string).collect()
     }
+}
+
+impl From<Stand> for wire::RotateRootResponse {
+    fn from(stand: Stand) -> Self {
+        use wire::rotate_root_response::Phase;
+        let phase = match stand.phase {
+            None => Phase::Single,
+            Some(RotationPhase::Announced) => Phase::Announced,
+            Some(RotationPhase::Issuing { .. }) => Phase::Issuing,
+        };
+        Self {
+            phase: phase.into(),
+            sequence: stand.sequence,
+            lacking: stand.lacking,
+            uses: stand.uses,
+        }
+    }
+}
+
+/// A panic in what was asked for; it was logged where it happened.
+fn fault() -> Status {
+    Status::internal("a fault of the control plane itself")
 }
 
 /// A refusal with the code of its condition.

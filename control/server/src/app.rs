@@ -1,6 +1,6 @@
 //! The composition root: makes a control plane out of settings and declarations, runs it, stops it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -31,12 +31,15 @@ use crate::settings::Settings;
 use crate::tables::Change;
 
 mod dial;
+mod keeping;
+mod roots;
 mod serve;
 
 use dial::Dialling;
+use keeping::Unkept;
+use roots::Roots;
 
-/// What was told to and by peers is written at most this often.
-const KEEP_EVERY: Duration = Duration::from_millis(200);
+pub(crate) use roots::{Stand, Step};
 
 /// How long a goodbye may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -80,7 +83,8 @@ pub(crate) struct Shared {
     pub(crate) consumers: Consumers,
     pub(crate) invitations: Arc<Invitations>,
     pub(crate) inviter: Inviter,
-    pub(crate) side: watch::Receiver<Arc<OwnSide>>,
+    pub(crate) side: watch::Sender<Arc<OwnSide>>,
+    roots: Roots,
     plane: Mutex<Plane>,
     keep: Keep,
     revisions: watch::Sender<u64>,
@@ -99,12 +103,6 @@ pub(crate) struct Shared {
 
 type Sessions = BTreeMap<(ClusterName, SessionId), Session>;
 
-#[derive(Debug, Default)]
-struct Unkept {
-    peers: BTreeSet<ClusterName>,
-    ports: bool,
-}
-
 impl ControlPlane {
     /// Makes everything and starts to serve. Needs a tokio runtime.
     ///
@@ -119,7 +117,8 @@ impl ControlPlane {
         let state = state_dir.load_or_create(&settings.trust_domain, UnixTime::now())?;
         let keep = Keep::open(&settings.state_dir)?;
         let life = keep.begin(Instance(random()?))?;
-        let (side, followed) = watch::channel(Arc::new(serve::side(&settings, state)?));
+        let side = watch::Sender::new(Arc::new(serve::side(&settings, state)?));
+        let roots = Roots::open(&settings)?;
         let invitations = Arc::new(Invitations::load(state_dir)?);
         let plane = Plane::new(
             serve::own(&settings, &side.borrow()),
@@ -132,13 +131,14 @@ impl ControlPlane {
                 },
             ),
             keep.ports(),
+            roots.learned()?,
             Instance(random()?),
         );
         let listener = handover::listen(&settings.socket)?;
         let streams = handover::listen(&settings.handover)?;
         let shared = Arc::new(Shared {
             inviter: Inviter::new(
-                followed.clone(),
+                side.subscribe(),
                 Arc::clone(&invitations),
                 Arc::clone(&cluster),
                 Arc::new(rustls::time_provider::DefaultTimeProvider),
@@ -147,7 +147,8 @@ impl ControlPlane {
             cluster,
             consumers: Consumers::default(),
             invitations,
-            side: followed,
+            side,
+            roots,
             plane: Mutex::new(plane),
             keep,
             revisions: watch::Sender::new(0),
@@ -224,7 +225,7 @@ fn run(shared: &Arc<Shared>, listener: UnixListener, streams: UnixListener) -> V
         tokio::spawn(handover::serve(streams, take)),
         tokio::spawn(follow(Arc::clone(shared))),
         tokio::spawn(time(Arc::clone(shared))),
-        tokio::spawn(keep(Arc::clone(shared))),
+        tokio::spawn(keeping::run(Arc::clone(shared))),
         tokio::spawn(dial::run(Arc::clone(shared))),
     ]
 }
@@ -254,18 +255,6 @@ async fn time(shared: Arc<Shared>) {
             }
             () = shared.moved.notified() => {}
         }
-    }
-}
-
-/// Writes what is to be kept.
-async fn keep(shared: Arc<Shared>) {
-    loop {
-        shared.to_keep.notified().await;
-        let keeping = Arc::clone(&shared);
-        // Files are written outside the runtime's own threads.
-        let kept = tokio::task::spawn_blocking(move || keeping.keep_now());
-        let _ = kept.await;
-        tokio::time::sleep(KEEP_EVERY).await;
     }
 }
 
@@ -322,7 +311,11 @@ impl Shared {
                 }
             }
             Effect::Wake(cluster) => self.wake(&cluster),
-            Effect::BeginAnew => self.begin_anew(),
+            Effect::KeepRoots => {
+                self.unkept.lock().roots = true;
+                self.to_keep.notify_one();
+            }
+            Effect::BeginAnew(cluster) => self.begin_anew(&cluster),
             Effect::Condition {
                 condition,
                 about,
@@ -354,16 +347,12 @@ impl Shared {
         }
     }
 
-    fn begin_anew(&self) {
-        let begun = random().map(Instance).map_err(|error| error.to_string());
-        let begun = begun.and_then(|fresh| {
-            self.keep
-                .begin_anew(fresh)
-                .map_err(|error| error.to_string())
-        });
-        match begun {
-            Ok(life) => self.change(|plane, now| plane.begin_anew(life.instance, life.epoch, now)),
-            Err(error) => warn!(error, "no new instance of our state could be begun"),
+    fn begin_anew(&self, cluster: &ClusterName) {
+        match random() {
+            Ok(fresh) => self.change(|plane, now| plane.begin_anew(cluster, Instance(fresh), now)),
+            Err(error) => {
+                warn!(peer = %cluster, %error, "no new instance of our state could be begun");
+            }
         }
     }
 
@@ -413,28 +402,6 @@ impl Shared {
         }
     }
 
-    fn keep_now(&self) {
-        let unkept = std::mem::take(&mut *self.unkept.lock());
-        for cluster in unkept.peers {
-            let kept = self.look(|plane| {
-                let peer = plane.peers().get(&cluster);
-                peer.map(|peer| peer.kept(Instant::now()))
-            });
-            let Some(kept) = kept else {
-                continue;
-            };
-            if let Err(error) = self.keep.store_peer(&cluster, &kept) {
-                warn!(peer = %cluster, %error, "what was told cannot be kept");
-            }
-        }
-        if unkept.ports {
-            let ports = self.look(|plane| plane.ports().clone());
-            if let Err(error) = self.keep.store_ports(&ports) {
-                warn!(%error, "import ports cannot be kept");
-            }
-        }
-    }
-
     /// Takes a stream that a gateway hands over.
     async fn take(self: Arc<Self>, what: HandOver, stream: UnixStream) {
         let mut ended = self.ended.subscribe();
@@ -455,11 +422,16 @@ impl Shared {
                 exchange::serve(self, cluster, stream).await;
             }
             HandOver::Opened { ticket, peer } => {
-                let asked = self.dialling.opened(ticket);
-                let cluster = self.cluster_of(&peer.trust_domain);
                 // A stream that was not asked for, or leads to somebody else, is closed.
-                if let Some(cluster) = cluster.filter(|cluster| asked.as_ref() == Some(cluster)) {
-                    exchange::call(self, cluster, stream).await;
+                let cluster = self.cluster_of(&peer.trust_domain);
+                let asked = cluster.filter(|cluster| self.dialling.opened(ticket, cluster));
+                if let Some(cluster) = asked {
+                    let relations = Arc::clone(&self) as Arc<dyn Relations>;
+                    let had_session = exchange::call(relations, cluster.clone(), stream).await;
+                    self.dialling.over(ticket);
+                    if !had_session {
+                        self.back_off(&cluster);
+                    }
                 }
             }
             HandOver::Joining { source } => {
@@ -505,6 +477,15 @@ impl Relations for Shared {
         });
     }
 
+    fn malformed(&self, peer: &ClusterName, session: SessionId) {
+        self.change(|plane, now| {
+            let told = plane.relate(peer, now, |relation| {
+                relation.handle_malformed(session, now.instant);
+            });
+            told.map(|((), effects)| effects).unwrap_or_default()
+        });
+    }
+
     fn next(&self, peer: &ClusterName, session: SessionId) -> Option<Message> {
         let mut plane = self.plane.lock();
         while let Some((to, message)) = plane.next_message(peer) {
@@ -539,11 +520,16 @@ impl Source for Shared {
     }
 
     fn peering_failed(&self, ticket: u64, reason: Reason) {
-        self.dialling.failed(ticket, reason);
+        self.dial_failed(ticket, reason);
     }
 
     fn links_changed(&self) {
         self.dialling.look();
+    }
+
+    fn closed_changed(&self) {
+        let closed = self.consumers.closed();
+        self.plane.lock().set_closed_ports(&closed, now());
     }
 
     fn ended(&self) -> watch::Receiver<bool> {

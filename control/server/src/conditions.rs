@@ -67,10 +67,21 @@ impl Conditions {
 
     /// Leaves exactly those of one kind whose subject is among `about`.
     pub fn replace(&mut self, condition: Condition, about: &[About], words: &str, unix_ms: u64) {
+        let about = about.iter().map(|about| (about.clone(), words.to_owned()));
+        self.replace_each(condition, about.collect(), unix_ms);
+    }
+
+    /// Leaves exactly those of one kind whose subject is among `about`, each with words of its own.
+    pub fn replace_each(
+        &mut self,
+        condition: Condition,
+        about: BTreeMap<About, String>,
+        unix_ms: u64,
+    ) {
         self.standing
-            .retain(|(held, subject), _| *held != condition || about.contains(subject));
-        for subject in about {
-            self.raise(condition, subject.clone(), words, unix_ms);
+            .retain(|(held, subject), _| *held != condition || about.contains_key(subject));
+        for (subject, words) in about {
+            self.raise(condition, subject, &words, unix_ms);
         }
     }
 

@@ -20,7 +20,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Endpoint, Server, Uri};
 use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::peering::{OpenedBy, SessionId};
 
@@ -42,6 +42,8 @@ pub trait Relations: Send + Sync + 'static {
     fn opened(&self, peer: &ClusterName, by: OpenedBy, session: Session) -> Option<SessionId>;
     /// A message came.
     fn received(&self, peer: &ClusterName, session: SessionId, message: Message);
+    /// A message came that cannot be understood. The session is over.
+    fn malformed(&self, peer: &ClusterName, session: SessionId);
     /// What is to be sent next, if anything.
     fn next(&self, peer: &ClusterName, session: SessionId) -> Option<Message>;
     /// It is over.
@@ -92,17 +94,20 @@ pub async fn serve(relations: Arc<dyn Relations>, peer: ClusterName, stream: Uni
     }
 }
 
-/// Carries on a stream that we opened, to its end.
-pub async fn call(relations: Arc<dyn Relations>, peer: ClusterName, stream: UnixStream) {
-    if let Err(error) = call_on(relations, &peer, stream).await {
+/// Carries on a stream that we opened, to its end. Whether a session came of it.
+pub async fn call(relations: Arc<dyn Relations>, peer: ClusterName, stream: UnixStream) -> bool {
+    let mut had_session = false;
+    if let Err(error) = call_on(relations, &peer, stream, &mut had_session).await {
         debug!(%peer, %error, "peering stream ended");
     }
+    had_session
 }
 
 async fn call_on(
     relations: Arc<dyn Relations>,
     peer: &ClusterName,
     stream: UnixStream,
+    had_session: &mut bool,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut stream = Some(stream);
     let once = service_fn(move |_: Uri| {
@@ -126,6 +131,7 @@ async fn call_on(
     let Some(running) = Running::begin(relations, peer.clone(), OpenedBy::Us, outgoing) else {
         return Ok(());
     };
+    *had_session = true;
     // Our Hello goes out with the call: either side begins without waiting for the other.
     let call = client.exchange(ReceiverStream::new(queue));
     let answered = tokio::select! {
@@ -248,8 +254,8 @@ impl Running {
             match Message::decode(message) {
                 Ok(message) => self.relations.received(&self.peer, self.id, message),
                 Err(error) => {
-                    debug!(peer = %self.peer, %error, "the peer breaks the protocol of peering");
-                    return;
+                    warn!(peer = %self.peer, %error, "the peer breaks the protocol of peering");
+                    return self.relations.malformed(&self.peer, self.id);
                 }
             }
         }

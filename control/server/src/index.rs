@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use corinth_model::{
-    ClusterName, Export, Offer, OfferedPort, PortNumber, Protocol, ServiceId, ServiceKind,
+    ClusterName, DnsName, Export, Offer, OfferedPort, PortNumber, Protocol, ServiceId, ServiceKind,
 };
 
 use crate::cluster::{Audience, Declared, DeclaredPort, DeclaredService, LinkMode};
@@ -32,20 +32,45 @@ pub fn audience(declared: &Declared, service: &ServiceId) -> BTreeSet<ClusterNam
 }
 
 /// Everything that is exported, as gateways have to know it. Services that nobody may call, but which are open to
-/// direct clients, are among them.
+/// direct clients, are among them. Of two services with one server name the one that was exported first has it, then
+/// the one whose name is lower.
 #[must_use]
 pub fn exports(declared: &Declared) -> Vec<Export> {
     let mut exports = Vec::new();
+    let owners = owners(declared);
     for (id, service) in &declared.services {
         let audience = audience(declared, id);
         for ((port, protocol), what) in &service.ports {
             let audience = narrowed(&audience, what);
             if !audience.is_empty() || what.direct.is_some() {
-                exports.push(export(id, *port, *protocol, what, audience));
+                let mut export = export(id, *port, *protocol, what, audience);
+                let key = (id, *port);
+                export
+                    .sni_names
+                    .retain(|name| owners.get(name) == Some(&key));
+                exports.push(export);
             }
         }
     }
     exports
+}
+
+/// Whose each server name is among the services that run here.
+fn owners(declared: &Declared) -> BTreeMap<&DnsName, (&ServiceId, PortNumber)> {
+    let mut claims = Vec::new();
+    for (id, service) in &declared.services {
+        let since_ms = declared.exports.get(id).map(|export| export.since_ms);
+        for ((port, _), what) in &service.ports {
+            let age = (since_ms.is_none(), since_ms, id, *port);
+            claims.extend(what.sni_names.iter().map(|name| (age, name)));
+        }
+    }
+    claims.sort();
+    let mut owners = BTreeMap::new();
+    for ((_, _, id, port), name) in claims {
+        owners.entry(name).or_insert((id, port));
+    }
+    owners
 }
 
 fn export(

@@ -99,21 +99,6 @@ impl Keep {
         Ok(life)
     }
 
-    /// Begins `fresh` in place of the instance that is kept.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn begin_anew(&self, fresh: Instance) -> Result<Life, KeepError> {
-        let path = self.folder.join("instance.json");
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(KeepError { path, error });
-            }
-            Ok(()) | Err(_) => {}
-        }
-        self.begin(fresh)
-    }
-
     /// What was told to and by a peer.
     pub fn peer<T: DeserializeOwned>(&self, peer: &ClusterName) -> Option<T> {
         self.read(&peer_file(peer))

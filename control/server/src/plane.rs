@@ -10,8 +10,8 @@ use std::time::Instant;
 use corinth_api::peering::Message;
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_model::{
-    ClusterName, Condition, Instance, PortAllocator, PortBook, Route, ServiceId, TrustDomain,
-    Version, Wanted,
+    ClusterName, Condition, Instance, MergeConflict, PortAllocator, PortBook, Route, ServiceId,
+    TrustDomain, Version, Wanted,
 };
 
 use crate::cluster::{Declared, DeclaredLink, LinkMode};
@@ -19,9 +19,16 @@ use crate::conditions::{About, Conditions};
 use crate::index;
 use crate::peering::{Relation, RelationEvent, SessionId};
 use crate::tables::Tables;
+use crate::trust::Learned;
+use names::Names;
 
+mod names;
 mod peer;
+mod roots;
 mod routes;
+
+#[cfg(test)]
+mod tests;
 
 pub use peer::{KeptPeer, Peer};
 
@@ -75,8 +82,10 @@ pub enum Effect {
     EndSession(ClusterName, SessionId),
     /// Sessions of this peer may have something to send.
     Wake(ClusterName),
-    /// Our state has a future that we lost: a new instance must be begun.
-    BeginAnew,
+    /// Roots that peers told are to be kept; then [`Plane::handle_roots_kept`] is to be told.
+    KeepRoots,
+    /// What this peer was told has a future that we lost: a new instance must be begun for it.
+    BeginAnew(ClusterName),
     /// A condition has come or gone.
     Condition {
         /// Which.
@@ -97,6 +106,14 @@ pub struct Plane {
     declared: Arc<Declared>,
     peers: BTreeMap<ClusterName, Peer>,
     routes: BTreeMap<ServiceId, Vec<Route>>,
+    names: Names,
+    /// On what clusters disagree, by service.
+    disagreements: BTreeMap<ServiceId, Vec<MergeConflict>>,
+    /// Roots that peers told since they were declared.
+    learned: Learned,
+    /// How often they have changed, and how much of that is written down.
+    learned_changes: u64,
+    learned_kept: u64,
     ports: PortBook,
     tables: Tables,
     conditions: Conditions,
@@ -118,6 +135,7 @@ impl Plane {
         terms: Terms,
         (instance, version): (Instance, Version),
         ports: PortBook,
+        learned: Learned,
         tables: Instance,
     ) -> Self {
         Self {
@@ -128,6 +146,11 @@ impl Plane {
             declared: Arc::default(),
             peers: BTreeMap::new(),
             routes: BTreeMap::new(),
+            names: Names::default(),
+            disagreements: BTreeMap::new(),
+            learned,
+            learned_changes: 0,
+            learned_kept: 0,
             ports,
             tables: Tables::new(tables),
             conditions: Conditions::default(),
@@ -144,21 +167,31 @@ impl Plane {
     ) -> Vec<Effect> {
         let before = std::mem::replace(&mut self.declared, Arc::clone(&declared));
         let mut effects = self.drop_unlinked();
+        if self.learned.forget_others(&declared) {
+            self.learned_changes += 1;
+            effects.push(Effect::KeepRoots);
+        }
         for (cluster, link) in &declared.links {
             let is_new = !self.peers.contains_key(cluster);
             if is_new {
                 let own = &self.own.cluster;
                 let limits = || peer::limits(link);
                 let kept = Peer::restore(restore(cluster), own, cluster, limits(), now);
-                let peer = kept.unwrap_or_else(|| {
+                let mut peer = kept.unwrap_or_else(|| {
                     let relation =
                         Relation::new(own.clone(), cluster.clone(), limits(), now.instant);
-                    Peer::new(relation, None)
+                    Peer::new(relation, Vec::new())
                 });
+                let instance = peer.instance(self.instance, self.version);
+                peer.relation.set_own_state(instance, self.version);
                 self.peers.insert(cluster.clone(), peer);
             }
-            if is_new || before.links.get(cluster) != Some(link) {
-                self.use_link(cluster, link);
+            let was = before.links.get(cluster);
+            if is_new || was != Some(link) {
+                let is_same = |was: &DeclaredLink| {
+                    was.roots == link.roots && was.bundle_sequence == link.bundle_sequence
+                };
+                self.use_link(cluster, link, was.is_some_and(is_same));
             }
         }
         self.mark(&before, &declared);
@@ -189,6 +222,7 @@ impl Plane {
                     .services
                     .extend(peer.relation.offers().map(|(id, ..)| id.clone()));
             }
+            self.mark_imports(&cluster);
             self.conditions.forget_peer(&cluster);
             effects.push(Effect::ForgetPeer(cluster));
         }
@@ -196,19 +230,23 @@ impl Plane {
     }
 
     /// Tells a relation how its link is to be used.
-    fn use_link(&mut self, cluster: &ClusterName, link: &DeclaredLink) {
+    fn use_link(&mut self, cluster: &ClusterName, link: &DeclaredLink, has_same_roots: bool) {
         let own = &self.own;
         let Some(peer) = self.peers.get_mut(cluster) else {
             return;
         };
+        if !has_same_roots {
+            peer.trusted = None;
+            peer.relation.set_held_trust(None);
+        }
         let relation = &mut peer.relation;
-        relation.set_own_state(self.instance, self.version);
         relation.set_accepted(link.accepted.clone(), peer::limits(link).quota);
         relation.set_trust(own.bundle_sequence, Arc::clone(&own.roots));
         relation.set_gateways(own.gateways.clone().into(), own.slots);
         let offered = relation.offers().map(|(id, ..)| id.clone());
         self.dirty.services.extend(offered);
         self.dirty.has_links = true;
+        self.mark_imports(cluster);
     }
 
     /// Marks what two declarations differ in.
@@ -231,21 +269,43 @@ impl Plane {
         for (cluster, offers) in offers {
             if let Some(peer) = self.peers.get_mut(&cluster) {
                 peer.relation.set_offers(offers, self.version, now.unix_ms);
-                peer.relation.set_own_state(self.instance, self.version);
             }
         }
     }
 
-    /// Begins a new instance of our state.
-    pub fn begin_anew(&mut self, instance: Instance, epoch: u64, now: Now) -> Vec<Effect> {
-        self.instance = instance;
-        self.version = Version { epoch, revision: 0 };
+    /// Begins a new instance of our state for one peer; the others are not troubled.
+    pub fn begin_anew(
+        &mut self,
+        cluster: &ClusterName,
+        instance: Instance,
+        now: Now,
+    ) -> Vec<Effect> {
+        let version = self.version;
+        let begun = self.relate(cluster, now, |relation| {
+            relation.set_own_state(instance, version);
+        });
+        let Some(((), effects)) = begun else {
+            return Vec::new();
+        };
+        let about = About::peer(cluster);
         self.conditions
-            .raise(Condition::StateLost, About::default(), "", now.unix_ms);
-        self.offer(now);
-        let mut effects: Vec<_> = self.peers.keys().cloned().map(Effect::Wake).collect();
-        effects.extend(self.settle(now));
+            .raise(Condition::StateLost, about, "", now.unix_ms);
         effects
+    }
+
+    /// Services that are imported from this cluster are to be looked at anew.
+    fn mark_imports(&mut self, cluster: &ClusterName) {
+        let imports = self.declared.imports.iter();
+        let named = imports.filter(|(_, import)| import.sources.contains_key(cluster));
+        let services = named.map(|((service, _), _)| service.clone());
+        self.dirty.services.extend(services);
+    }
+
+    /// What a peer offers is to be looked at anew.
+    fn mark_offers(&mut self, cluster: &ClusterName) {
+        let peer = self.peers.get(cluster).into_iter();
+        let offered = peer.flat_map(|peer| peer.relation.offers().map(|(id, ..)| id.clone()));
+        self.dirty.services.extend(offered);
     }
 
     /// Changes one relation, and draws the conclusions. `None` if the cluster is not linked.
@@ -265,14 +325,6 @@ impl Plane {
     /// What a session of a peer is to be told next.
     pub fn next_message(&mut self, cluster: &ClusterName) -> Option<(SessionId, Message)> {
         self.peers.get_mut(cluster)?.relation.poll_transmit()
-    }
-
-    /// The newest roots of a peer.
-    #[must_use]
-    pub fn roots(&self, cluster: &ClusterName) -> (Vec<Vec<u8>>, u64) {
-        let link = self.declared.links.get(cluster);
-        link.map(|link| peer::roots(link, self.peers.get(cluster)))
-            .unwrap_or_default()
     }
 
     /// Where a peer's gateways are dialled.
@@ -318,8 +370,15 @@ impl Plane {
             {
                 self.heed(&cluster, event, now, &mut effects);
             }
-            let peer = self.peers.get_mut(&cluster);
-            if peer.is_some_and(|peer| peer.relation.take_dirty()) {
+            let Some(peer) = self.peers.get_mut(&cluster) else {
+                continue;
+            };
+            let is_dirty = peer.relation.take_dirty();
+            if !peer.has_told && peer::has_told(&peer.relation) {
+                peer.has_told = true;
+                self.mark_imports(&cluster);
+            }
+            if is_dirty {
                 effects.push(Effect::KeepPeer(cluster));
             }
         }
@@ -369,7 +428,7 @@ impl Plane {
                 addresses.push(address.clone());
             }
         }
-        let (roots, bundle_sequence) = peer::roots(link, peer);
+        let (roots, bundle_sequence) = self.roots_of(link);
         LinkedPeer {
             trust_domain: link.trust_domain.clone(),
             max_streams: link.max_streams.unwrap_or(self.terms.streams_per_peer),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use corinth_api::wire::routes as wire;
 use corinth_api::{LinkReport, LinkState, Report, Update};
-use corinth_model::{ClusterName, Instance, Reason};
+use corinth_model::{ClusterName, Instance, PortNumber, Reason};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
@@ -35,6 +35,8 @@ pub trait Source: Send + Sync + 'static {
     fn peering_failed(&self, ticket: u64, reason: Reason);
     /// The links of some gateway have changed.
     fn links_changed(&self);
+    /// The import ports that some gateway cannot listen on have changed.
+    fn closed_changed(&self);
     /// Whether the source is no more.
     fn ended(&self) -> watch::Receiver<bool>;
 }
@@ -75,6 +77,9 @@ pub struct Seen {
     /// The revision it could not use, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<(u64, String)>,
+    /// Import ports it cannot listen on, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub closed: BTreeMap<PortNumber, String>,
 }
 
 impl Consumers {
@@ -87,6 +92,20 @@ impl Consumers {
             .values()
             .map(|consumer| consumer.seen.clone())
             .collect()
+    }
+
+    /// The import ports that gateways cannot listen on, with who and why.
+    #[must_use]
+    pub fn closed(&self) -> BTreeMap<PortNumber, String> {
+        let mut closed = BTreeMap::new();
+        let shared = self.shared.lock();
+        for seen in shared.consumers.values().map(|consumer| &consumer.seen) {
+            for (port, why) in &seen.closed {
+                let words = format!("{}/{}: {why}", seen.role, seen.slot);
+                closed.entry(*port).or_insert(words);
+            }
+        }
+        closed
     }
 
     /// The best link that any gateway has to each peer.
@@ -200,6 +219,7 @@ impl<S: Source> Follower<S> {
         }
         self.consumers.leave(id);
         self.source.links_changed();
+        self.source.closed_changed();
     }
 
     async fn greet(
@@ -226,6 +246,7 @@ impl<S: Source> Follower<S> {
                 told: 0,
                 applied: 0,
                 refused: None,
+                closed: BTreeMap::new(),
             },
             links: BTreeMap::new(),
             updates: self.updates.clone(),
@@ -301,10 +322,15 @@ impl<S: Source> Follower<S> {
         match report {
             // Only the first one counts.
             Report::Hello { .. } => {}
-            Report::Applied { revision } => self.consumers.change(id, |consumer| {
-                consumer.seen.applied = revision;
-                consumer.seen.refused = None;
-            }),
+            Report::Applied { revision, closed } => {
+                let closed = closed.into_iter().map(|closed| (closed.port, closed.why));
+                self.consumers.change(id, |consumer| {
+                    consumer.seen.applied = revision;
+                    consumer.seen.refused = None;
+                    consumer.seen.closed = closed.collect();
+                });
+                self.source.closed_changed();
+            }
             Report::Refused { revision, why } => {
                 warn!(revision, why, "a consumer cannot use the tables");
                 self.consumers

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corinth_model::{ClusterName, PortNumber, PortRange, Slot, TrustDomain};
 use serde::Deserialize;
@@ -12,6 +13,8 @@ mod tests;
 
 /// Largest file that is read.
 const TEXT_MAX_BYTES: usize = 1 << 20;
+/// The longest life that a gateway can give its certificate, where it is not known how long it is.
+const LEAF_LIFETIME_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// How a control plane runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Settings {
     pub taken_ports: BTreeSet<u16>,
     /// Most streams a peer may have open, unless its link says otherwise.
     pub streams_per_peer: u32,
+    /// How long a certificate of a gateway lives at most: as long an old root is needed after a new one took over.
+    pub leaf_lifetime_max: Duration,
 }
 
 /// What only a process of its own needs.
@@ -108,6 +113,7 @@ impl Settings {
             import_ports: default_ports(),
             taken_ports: BTreeSet::new(),
             streams_per_peer: 10_000,
+            leaf_lifetime_max: LEAF_LIFETIME_MAX,
         }
     }
 

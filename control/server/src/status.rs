@@ -362,7 +362,7 @@ pub(crate) fn routes(shared: &Shared, name: &str) -> Vec<RouteStatus> {
         routes
             .filter(|route| is_meant(route))
             .map(|route| RouteStatus {
-                route: plane.with_port(route),
+                route: plane.as_told(route),
                 why: route
                     .candidates
                     .iter()
@@ -379,6 +379,12 @@ fn why(plane: &Plane, route: &Route, target: &Target) -> String {
     match target {
         Target::Endpoint(_) => format!("services: {service} is declared here"),
         Target::Cluster(cluster) => {
+            let peer = plane.peers().get(cluster);
+            if peer.is_some_and(|peer| peer.relation.offer(service).is_none()) {
+                return format!(
+                    "imports: {service} is declared to come from {cluster}, which has not told what it offers"
+                );
+            }
             let link = plane.declared().links.get(cluster);
             let accepted = link.and_then(|link| {
                 let mut selectors = link.accepted.0.iter();
@@ -396,8 +402,9 @@ fn why(plane: &Plane, route: &Route, target: &Target) -> String {
 pub struct CertificateStatus {
     /// `root`, or `peer root`.
     pub holder: &'static str,
-    /// Whose.
-    pub cluster: ClusterName,
+    /// Whose, unless it is our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<ClusterName>,
     /// Unix seconds.
     pub not_after: u64,
     /// The sequence of the bundle it is in.
@@ -409,22 +416,22 @@ pub(crate) fn certificates(shared: &Shared) -> Vec<CertificateStatus> {
     shared.look(|plane| {
         let own = plane.own();
         let mut certificates = Vec::new();
-        let mut add = |holder, cluster: &ClusterName, roots: &[Vec<u8>], sequence| {
+        let mut add = |holder, peer: Option<&ClusterName>, roots: &[Vec<u8>], sequence| {
             for root in roots {
                 if let Some(not_after) = corinth_identity::not_after(root) {
                     certificates.push(CertificateStatus {
                         holder,
-                        cluster: cluster.clone(),
+                        peer: peer.cloned(),
                         not_after,
                         sequence,
                     });
                 }
             }
         };
-        add("root", &own.cluster, &own.roots, own.bundle_sequence);
+        add("root", None, &own.roots, own.bundle_sequence);
         for cluster in plane.declared().links.keys() {
             let (roots, sequence) = plane.roots(cluster);
-            add("peer root", cluster, &roots, sequence);
+            add("peer root", Some(cluster), &roots, sequence);
         }
         certificates
     })

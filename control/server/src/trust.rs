@@ -181,7 +181,7 @@ pub enum RotateError {
     #[error("{}; they would refuse certificates under it", NotHeld(.0))]
     NotHeld(BTreeSet<ClusterName>),
     /// The old root is still in use.
-    #[error("{}: {}", Condition::RootInUse.summary(), Uses(.0))]
+    #[error("it is used by {}", Uses(.0))]
     InUse(BTreeSet<RootUse>),
     /// The state directory.
     #[error(transparent)]

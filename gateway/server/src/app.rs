@@ -19,7 +19,7 @@ use corinth_model::Tables;
 use corinth_transport::tls::{TlsSettings, TlsTransport};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::{task::JoinHandle, time::timeout};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     body::{self, Body},
@@ -172,7 +172,9 @@ impl Gateway {
         let revision = self.body.next_revision();
         let wanted = wanted(&mut settings, &files, revision)?;
         node::take_new_leaf(&self.node.own, &files)?;
-        self.body.change(Some(settings), wanted)?;
+        for closed in self.body.change(Some(settings), wanted)? {
+            warn!(port = %closed.port, error = %closed.error, "an import port stays closed");
+        }
         info!(revision, "configuration applied");
         Ok(())
     }

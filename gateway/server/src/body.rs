@@ -8,6 +8,7 @@ use std::{
 };
 
 use corinth_identity::SharedBundles;
+use corinth_model::PortNumber;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -38,6 +39,15 @@ struct Changing {
     listening: BTreeMap<Listening, SocketAddr>,
 }
 
+/// An import port that cannot be listened on.
+#[derive(Debug)]
+pub(crate) struct ClosedDoor {
+    /// Which.
+    pub(crate) port: PortNumber,
+    /// Why.
+    pub(crate) error: ListenError,
+}
+
 impl Body {
     /// A gateway that listens nowhere yet.
     pub(crate) fn new(
@@ -61,17 +71,20 @@ impl Body {
     }
 
     /// Carries out other settings, other tables, or both; what is not given stays. Opens what is new, which can fail,
-    /// then changes what cannot: roots, tables, what is gone. On error everything stays as it was.
+    /// then changes what cannot: roots, tables, what is gone. On error everything stays as it was. Import ports that a
+    /// control plane gave out and that cannot be listened on stay closed until the next change, and are returned:
+    /// whoever else is served must not suffer from one of them.
     pub(crate) fn change(
         &self,
         settings: Option<Settings>,
         wanted: Option<Wanted>,
-    ) -> Result<(), ListenError> {
+    ) -> Result<Vec<ClosedDoor>, ListenError> {
         let mut changing = self.changing.lock();
         let settings = settings.unwrap_or_else(|| changing.settings.clone());
         let wanted = wanted.unwrap_or_else(|| changing.wanted.clone());
         let doors = doors(&settings, &wanted);
-        let opened = self.open_missing(&doors, &changing.listening)?;
+        let may_stay_closed = settings.control.is_some();
+        let (opened, closed) = self.open_missing(&doors, &changing.listening, may_stay_closed)?;
         changing.listening.extend(opened);
 
         self.bundles.replace(wanted.bundles.clone());
@@ -102,18 +115,28 @@ impl Body {
         }
         changing.settings = settings;
         changing.wanted = wanted;
-        Ok(())
+        Ok(closed)
     }
 
     fn open_missing(
         &self,
         wanted: &BTreeSet<Listening>,
         open: &BTreeMap<Listening, SocketAddr>,
-    ) -> Result<BTreeMap<Listening, SocketAddr>, ListenError> {
+        may_stay_closed: bool,
+    ) -> Result<(BTreeMap<Listening, SocketAddr>, Vec<ClosedDoor>), ListenError> {
         let mut opened = BTreeMap::new();
+        let mut closed = Vec::new();
         for door in wanted.iter().filter(|door| !open.contains_key(door)) {
-            let (bound, listeners) = listen::bind(door.address, door.door, self.workers.len())?;
-            opened.insert(*door, (bound, listeners));
+            match (
+                listen::bind(door.address, door.door, self.workers.len()),
+                door.door,
+            ) {
+                (Ok(bound), _) => drop(opened.insert(*door, bound)),
+                (Err(error), Door::Import(port)) if may_stay_closed => {
+                    closed.push(ClosedDoor { port, error });
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
         let opened = opened.into_iter().map(|(door, (bound, listeners))| {
             for (worker, listener) in self.workers.iter().zip(listeners) {
@@ -125,7 +148,7 @@ impl Body {
             }
             (door, bound)
         });
-        Ok(opened.collect())
+        Ok((opened.collect(), closed))
     }
 
     /// Returns what tells when every worker has emptied its queue.

@@ -1,6 +1,11 @@
 //! The control plane beside a gateway, as far as connections need it: where streams are handed over, and how many.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use corinth_api::HandOver;
 use corinth_model::ClusterName;
@@ -19,6 +24,9 @@ use crate::settings::Control;
 const PEERING_MAX: u32 = 4;
 /// Most of those who want to be linked, at a time.
 const JOINING_MAX: usize = 10;
+/// Most of those who begin to want to be linked within [`JOINING_WINDOW`].
+const JOINING_BEGUN_MAX: usize = 20;
+const JOINING_WINDOW: Duration = Duration::from_secs(1);
 /// A control plane on the same host takes a connection within this time, or it is not there.
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -27,6 +35,8 @@ pub(crate) struct ControlPlane {
     handover: PathBuf,
     peering: Arc<Mutex<BTreeMap<(ClusterName, Opener), u32>>>,
     joining: Arc<Semaphore>,
+    /// When those of the last [`JOINING_WINDOW`] began.
+    joining_begun: Mutex<VecDeque<Instant>>,
 }
 
 /// Which side opened a stream between control planes. Neither can use up the places of the other.
@@ -54,6 +64,7 @@ impl ControlPlane {
             handover: settings.handover.clone(),
             peering: Arc::default(),
             joining: Arc::new(Semaphore::new(JOINING_MAX)),
+            joining_begun: Mutex::default(),
         }
     }
 
@@ -74,8 +85,18 @@ impl ControlPlane {
     }
 
     /// A place for somebody who wants to be linked, if there is one.
-    pub(crate) fn enter_joining(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.joining).try_acquire_owned().ok()
+    pub(crate) fn enter_joining(&self, now: Instant) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.joining).try_acquire_owned().ok()?;
+        let mut begun = self.joining_begun.lock();
+        let is_over = |begun: &Instant| now.saturating_duration_since(*begun) >= JOINING_WINDOW;
+        while begun.front().is_some_and(is_over) {
+            begun.pop_front();
+        }
+        if begun.len() >= JOINING_BEGUN_MAX {
+            return None;
+        }
+        begun.push_back(now);
+        Some(permit)
     }
 
     /// Connects to where streams are handed over and says which one this is; its own bytes follow.
@@ -133,12 +154,28 @@ mod tests {
     #[test]
     fn ten_may_want_to_be_linked_at_a_time() {
         let control = control();
-        let mut places: Vec<_> = std::iter::repeat_with(|| control.enter_joining())
+        let now = Instant::now();
+        let mut places: Vec<_> = std::iter::repeat_with(|| control.enter_joining(now))
             .take(10)
             .collect();
-        assert!(places.iter().all(Option::is_some) && control.enter_joining().is_none());
+        assert!(places.iter().all(Option::is_some) && control.enter_joining(now).is_none());
         places.pop();
-        assert!(control.enter_joining().is_some());
+        assert!(control.enter_joining(now).is_some());
+    }
+
+    #[test]
+    fn twenty_may_begin_to_be_linked_in_any_second() {
+        let control = control();
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        for number in 0..20 {
+            assert!(control.enter_joining(at(number * 10)).is_some(), "{number}");
+        }
+        assert!(control.enter_joining(at(999)).is_none());
+        // As many as a second ago.
+        assert!(control.enter_joining(at(1_000)).is_some());
+        assert!(control.enter_joining(at(1_000)).is_none());
+        assert!(control.enter_joining(at(1_010)).is_some());
     }
 
     #[tokio::test]

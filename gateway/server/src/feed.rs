@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use corinth_api::Report;
+use corinth_api::{ClosedPort, Report};
 use corinth_daemon::{
     metrics::{IntCounterVec, IntGauge, Metrics, MetricsError},
     ready::Pending,
@@ -99,6 +99,8 @@ struct Status {
     /// Why there is no connection.
     why: Option<String>,
     applied: Option<(Instance, u64)>,
+    /// Import ports of it that are closed, and why.
+    closed: Vec<ClosedPort>,
     /// What was told last is what is in use.
     is_in_step: bool,
     refused: Option<RefusedRow>,
@@ -108,6 +110,7 @@ struct Status {
 enum Outcome {
     Applied {
         revision: u64,
+        closed: Vec<ClosedPort>,
     },
     Refused {
         revision: u64,
@@ -144,6 +147,7 @@ impl Feed {
                 since: SystemTime::now(),
                 why: Some("not tried yet".to_owned()),
                 applied: None,
+                closed: Vec::new(),
                 is_in_step: true,
                 refused: None,
             }),
@@ -352,7 +356,8 @@ impl Feed {
         }
         drop(follower);
         match &outcome {
-            Outcome::Applied { revision } => {
+            Outcome::Applied { revision, closed } => {
+                self.tell_closed(closed);
                 self.taken_in.with_label_values(&["applied"]).inc();
                 self.revision
                     .set(i64::try_from(*revision).unwrap_or(i64::MAX));
@@ -370,6 +375,17 @@ impl Feed {
             }
         }
         outcome
+    }
+
+    /// Tells of each import port once that it is closed, not with every change.
+    fn tell_closed(&self, closed: &[ClosedPort]) {
+        let before = std::mem::replace(&mut self.status.lock().closed, closed.to_vec());
+        for closed in closed.iter().filter(|closed| !before.contains(closed)) {
+            warn!(
+                port = %closed.port, reason = %closed.why,
+                "an import port stays closed; all others are served, and it is tried again with the next tables"
+            );
+        }
     }
 
     fn try_take_in(
@@ -417,11 +433,19 @@ impl Feed {
             Ok(wanted) => wanted,
             Err(conflict) => return refused(conflict.to_string()),
         };
-        if let Err(error) = self.body.change(None, Some(wanted)) {
-            return refused(error.to_string());
-        }
+        let closed = match self.body.change(None, Some(wanted)) {
+            Ok(closed) => closed,
+            Err(error) => return refused(error.to_string()),
+        };
         follower.applied = follower.told;
-        Outcome::Applied { revision }
+        let closed = closed.into_iter().map(|closed| ClosedPort {
+            port: closed.port,
+            why: closed.error.to_string(),
+        });
+        Outcome::Applied {
+            revision,
+            closed: closed.collect(),
+        }
     }
 
     /// Writes what is in use to disk, some time after it changed.
@@ -467,6 +491,11 @@ impl Feed {
             why: status.why.clone(),
             instance: status.applied.map(|(instance, _)| instance.to_string()),
             revision: status.applied.map(|(_, revision)| revision),
+            closed: status
+                .closed
+                .iter()
+                .map(|closed| closed.why.clone())
+                .collect(),
             refused: status.refused.clone(),
         }
     }
@@ -476,7 +505,7 @@ impl Outcome {
     /// What is told of it, and whether everything has to be told anew.
     fn report(self) -> (Report, bool) {
         match self {
-            Self::Applied { revision } => (Report::Applied { revision }, false),
+            Self::Applied { revision, closed } => (Report::Applied { revision, closed }, false),
             Self::Refused {
                 revision,
                 why,

@@ -282,7 +282,7 @@ pub(crate) async fn join(
 ) {
     // Nobody proves here who they are: they keep their place among those for as long as they stay.
     let _place = place;
-    let Some(_permit) = control.enter_joining() else {
+    let Some(_permit) = control.enter_joining(began) else {
         let reason = Reason::Failed(Failure::TooManyConnections);
         return intake::turn_away(shared, client, source, Intake::Joining, reason, began);
     };

@@ -93,6 +93,9 @@ pub struct ControlRow {
     pub instance: Option<String>,
     /// Their revision.
     pub revision: Option<u64>,
+    /// Why import ports of them are closed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<String>,
     /// The last change that could not be used.
     pub refused: Option<RefusedRow>,
 }

@@ -138,8 +138,13 @@ pub async fn run_beside(
     keep(&last_good, &gateway.settings());
     let pages = pages(&gateway, readiness.clone(), metrics, level);
     let admin = Admin::bind(admin_address, pages)?.spawn()?;
-    let notifier = Notifier::from_env();
-    notifier.ready(&status(&gateway));
+    let notifier = Arc::new(Notifier::from_env());
+    let served = Arc::clone(&gateway);
+    let told = tokio::spawn(tell_ready(
+        readiness.clone(),
+        Arc::clone(&notifier),
+        move || status(&served),
+    ));
 
     let signalled = tokio::spawn(signals.drive(readiness, drain.clone()));
     loop {
@@ -162,8 +167,20 @@ pub async fn run_beside(
     gateway.stop().await;
     // Until here the pages tell that the gateway is draining, and what it still carries.
     admin.stop();
+    told.abort();
     signalled.abort();
     Ok(())
+}
+
+/// Tells the supervisor once there is nothing left to wait for: a gateway that follows a control plane needs tables.
+async fn tell_ready(
+    readiness: Readiness,
+    notifier: Arc<Notifier>,
+    status: impl FnOnce() -> String,
+) {
+    if readiness.reached().await {
+        notifier.ready(&status());
+    }
 }
 
 /// The configuration, or the last good one with the mistakes of the present.
@@ -253,4 +270,34 @@ fn status(gateway: &Gateway) -> String {
     let text = doors.join(", ");
     info!(listening = %text, "ready");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::feed;
+
+    #[tokio::test]
+    async fn the_supervisor_hears_of_readiness_when_there_are_tables_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let supervisor = UnixDatagram::bind(&path).unwrap();
+        supervisor.set_nonblocking(true).unwrap();
+        let notifier = Arc::new(Notifier::to(path.as_os_str()).unwrap());
+        let readiness = Readiness::new();
+        let tables = readiness.register(feed::PENDING);
+        let telling = tell_ready(readiness, notifier, || "up".to_owned());
+        tokio::pin!(telling);
+        assert!((&mut telling).now_or_never().is_none());
+        let mut heard = [0; 64];
+        assert!(supervisor.recv(&mut heard).is_err());
+        tables.done();
+        telling.await;
+        let length = supervisor.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..length], b"READY=1\nSTATUS=up\n");
+    }
 }

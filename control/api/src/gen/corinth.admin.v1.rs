@@ -169,6 +169,128 @@ pub struct DenyRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DenyResponse {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateRootRequest {
+    #[prost(enumeration = "rotate_root_request::Step", tag = "1")]
+    pub step: i32,
+    /// Only with STEP_SWITCH: also if peers do not hold the new root yet; they refuse us until they do.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+/// Nested message and enum types in `RotateRootRequest`.
+pub mod rotate_root_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Step {
+        Unspecified = 0,
+        /// Only says how far it has come.
+        Look = 1,
+        /// A new root is made and announced beside the old one, which goes on issuing.
+        Begin = 2,
+        /// The new root issues; refused while a peer does not hold it.
+        Switch = 3,
+        /// The old root is removed; refused while anything uses it.
+        Finish = 4,
+    }
+    impl Step {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STEP_UNSPECIFIED",
+                Self::Look => "STEP_LOOK",
+                Self::Begin => "STEP_BEGIN",
+                Self::Switch => "STEP_SWITCH",
+                Self::Finish => "STEP_FINISH",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STEP_UNSPECIFIED" => Some(Self::Unspecified),
+                "STEP_LOOK" => Some(Self::Look),
+                "STEP_BEGIN" => Some(Self::Begin),
+                "STEP_SWITCH" => Some(Self::Switch),
+                "STEP_FINISH" => Some(Self::Finish),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateRootResponse {
+    #[prost(enumeration = "rotate_root_response::Phase", tag = "1")]
+    pub phase: i32,
+    /// The sequence of our roots.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// Peers that do not hold these roots yet.
+    #[prost(string, repeated, tag = "3")]
+    pub lacking: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What uses the old root, in words.
+    #[prost(string, repeated, tag = "4")]
+    pub uses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `RotateRootResponse`.
+pub mod rotate_root_response {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Phase {
+        Unspecified = 0,
+        /// There is one root, and no change of it.
+        Single = 1,
+        /// The new root is announced, the old one issues.
+        Announced = 2,
+        /// The new root issues, the old one is still believed.
+        Issuing = 3,
+    }
+    impl Phase {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "PHASE_UNSPECIFIED",
+                Self::Single => "PHASE_SINGLE",
+                Self::Announced => "PHASE_ANNOUNCED",
+                Self::Issuing => "PHASE_ISSUING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+                "PHASE_SINGLE" => Some(Self::Single),
+                "PHASE_ANNOUNCED" => Some(Self::Announced),
+                "PHASE_ISSUING" => Some(Self::Issuing),
+                _ => None,
+            }
+        }
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {
     #[prost(enumeration = "status_request::Kind", tag = "1")]
@@ -541,6 +663,31 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("corinth.admin.v1.Admin", "Deny"));
             self.inner.unary(req, path, codec).await
         }
+        /// One step of a change of our own root.
+        pub async fn rotate_root(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateRootResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/corinth.admin.v1.Admin/RotateRoot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("corinth.admin.v1.Admin", "RotateRoot"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Everything a reader may want to know, as JSON of the kinds that docs/cli.md describes.
         pub async fn status(
             &mut self,
@@ -627,6 +774,14 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::DenyRequest>,
         ) -> std::result::Result<tonic::Response<super::DenyResponse>, tonic::Status>;
+        /// One step of a change of our own root.
+        async fn rotate_root(
+            &self,
+            request: tonic::Request<super::RotateRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateRootResponse>,
+            tonic::Status,
+        >;
         /// Everything a reader may want to know, as JSON of the kinds that docs/cli.md describes.
         async fn status(
             &self,
@@ -1081,6 +1236,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DenySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/corinth.admin.v1.Admin/RotateRoot" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateRootSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::RotateRootRequest>
+                    for RotateRootSvc<T> {
+                        type Response = super::RotateRootResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateRootRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::rotate_root(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateRootSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

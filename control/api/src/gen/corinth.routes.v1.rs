@@ -262,10 +262,22 @@ pub struct Hello {
     #[prost(string, tag = "5")]
     pub version: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Applied {
     #[prost(uint64, tag = "1")]
     pub revision: u64,
+    /// Import ports that could not be listened on, at most 256; all else is in use, and they are tried again with the next
+    /// change.
+    #[prost(message, repeated, tag = "2")]
+    pub closed: ::prost::alloc::vec::Vec<ClosedPort>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClosedPort {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// In words, at most 256 bytes.
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refused {

@@ -9,9 +9,9 @@ use corinth_model::{
 };
 
 use super::{
-    ADDRESSES_MAX, Entry, EntryKey, LINKS_MAX, LinkReport, LinkState, LinkedPeer, MEMBERS_MAX,
-    ROOT_MAX_BYTES, ROOTS_MAX, Report, RoutesError, SNI_NAMES_MAX, Update, WORDS_MAX_BYTES,
-    is_host_and_port,
+    ADDRESSES_MAX, CLOSED_MAX, ClosedPort, Entry, EntryKey, LINKS_MAX, LinkReport, LinkState,
+    LinkedPeer, MEMBERS_MAX, ROOT_MAX_BYTES, ROOTS_MAX, Report, RoutesError, SNI_NAMES_MAX, Update,
+    WORDS_MAX_BYTES, is_host_and_port,
 };
 use crate::wire::routes as wire;
 
@@ -243,9 +243,13 @@ impl TryFrom<wire::Report> for Report {
         use wire::report::Kind;
         Ok(match report.kind.ok_or(RoutesError::UnknownKind)? {
             Kind::Hello(hello) => hello_report(hello)?,
-            Kind::Applied(applied) => Self::Applied {
-                revision: applied.revision,
-            },
+            Kind::Applied(applied) => {
+                at_most("applied.closed", applied.closed.len(), CLOSED_MAX)?;
+                Self::Applied {
+                    revision: applied.revision,
+                    closed: all(applied.closed, TryInto::try_into)?,
+                }
+            }
             Kind::Refused(refused) => Self::Refused {
                 revision: refused.revision,
                 why: words("refused.why", refused.why)?,
@@ -276,6 +280,17 @@ fn hello_report(hello: wire::Hello) -> Result<Report, RoutesError> {
         held,
         version: words("hello.version", hello.version)?,
     })
+}
+
+impl TryFrom<wire::ClosedPort> for ClosedPort {
+    type Error = RoutesError;
+
+    fn try_from(closed: wire::ClosedPort) -> Result<Self, RoutesError> {
+        Ok(Self {
+            port: port("applied.closed.port", closed.port)?,
+            why: words("applied.closed.why", closed.why)?,
+        })
+    }
 }
 
 impl TryFrom<wire::Link> for LinkReport {

@@ -289,6 +289,30 @@ pub(crate) struct CertArgs {
 pub(crate) enum CertCommand {
     /// List the certificates a control plane knows of.
     List(ShowArgs),
+    /// Change the root of this cluster, step by step: begin, switch, finish.
+    RotateRoot {
+        /// Which step.
+        #[arg(value_enum)]
+        step: RootStep,
+        /// With switch: also if peers do not hold the new root; they refuse this cluster until they do.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
+}
+
+/// A step of a change of root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RootStep {
+    /// Say how far it has come, and what is waited for.
+    Status,
+    /// Make a new root and tell it to all peers; the old one goes on issuing.
+    Begin,
+    /// Let the new root issue; refused while a peer does not hold it.
+    Switch,
+    /// Remove the old root; refused while anything uses it.
+    Finish,
 }
 
 #[derive(Args)]

@@ -132,6 +132,9 @@ catalogue! {
         "CRN406" import_port_given ["CRN201"]
             "every imported service port has an import port",
             "widen listen.importPorts, or accept fewer services";
+        "CRN410" import_port_open ["CRN201"]
+            "gateways can listen on every import port",
+            "free the port, or give the service another one; it is tried again with the next change";
     }
     "identity" {
         "CRN601" leaf_lives ["CRN201"]

@@ -16,7 +16,7 @@ const RTT_MAX_US: u64 = 300_000;
 const LOOKED_AT: &[&str] = &[
     "CRN070", "CRN071", "CRN072", "CRN073", "CRN074", "CRN075", "CRN076", "CRN077", "CRN078",
     "CRN079", "CRN086", "CRN087", "CRN088", "CRN090", "CRN091", "CRN092", "CRN093", "CRN094",
-    "CRN096", "CRN097", "CRN098",
+    "CRN096", "CRN097", "CRN098", "CRN099",
 ];
 
 /// What was found for one subject.
@@ -431,6 +431,10 @@ pub(super) fn entries_valid(observed: &Observed) -> Vec<Finding> {
 
 pub(super) fn import_port_given(observed: &Observed) -> Vec<Finding> {
     none_stands(observed, &["CRN091"], Verdict::Bad)
+}
+
+pub(super) fn import_port_open(observed: &Observed) -> Vec<Finding> {
+    none_stands(observed, &["CRN099"], Verdict::Bad)
 }
 
 pub(super) fn leaf_lives(observed: &Observed) -> Vec<Finding> {

@@ -199,6 +199,7 @@ fn provocations() -> Vec<(&'static str, State, Change)> {
         ("CRN405", "CRN070", Warning),
         ("CRN406", "CRN091", Error),
         ("CRN409", "CRN073", Warning),
+        ("CRN410", "CRN099", Error),
         ("CRN604", "CRN087", Warning),
     ] {
         all.push((check, state, Box::new(Made::condition_of(condition))));

@@ -239,6 +239,26 @@ fn a_refusal_shows_its_code_and_what_to_do() {
 }
 
 #[test]
+fn a_root_is_changed_step_by_step() {
+    let folder = Folder::new();
+    let plane = east(&folder, Answers::healthy());
+    let told = ask(&plane, &["cert", "rotate-root", "begin"]).result();
+    assert_eq!(
+        told,
+        "the new root is announced, the old one issues (sequence 1)\n\
+         not held yet by west\nthen: corinth cert rotate-root switch\n"
+    );
+    ask(&plane, &["cert", "rotate-root", "switch", "--force"]).result();
+    assert_eq!(plane.calls(), ["STEP_BEGIN false", "STEP_SWITCH true"]);
+    ask(&plane, &["cert", "rotate-root", "finish", "--force"]).trouble(
+        2,
+        "nothing was done",
+        "only switch can be forced: an old root goes when nothing uses it",
+        "leave out --force",
+    );
+}
+
+#[test]
 fn deleting_a_link_names_its_risk() {
     corinth(&["link", "delete", "west", "--control", "/nowhere"]).trouble(
         2,

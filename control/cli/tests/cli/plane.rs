@@ -253,6 +253,20 @@ impl Admin for Served {
         self.change(call, DenyResponse {})
     }
 
+    async fn rotate_root(&self, request: Request<RotateRootRequest>) -> Answer<RotateRootResponse> {
+        let request = request.into_inner();
+        let call = format!("{} {}", request.step().as_str_name(), request.force);
+        self.change(
+            call,
+            RotateRootResponse {
+                phase: rotate_root_response::Phase::Announced.into(),
+                sequence: 1,
+                lacking: vec!["west".to_owned()],
+                uses: Vec::new(),
+            },
+        )
+    }
+
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
         let request = request.into_inner();
         let answers = &self.answers;

@@ -1,4 +1,5 @@
-//! Sees to it that there is a peering stream to every linked cluster: asks a gateway that has a link to it.
+//! Sees to it that there is a peering stream to every linked cluster: asks a gateway that has a link to it. How long to
+//! wait after a stream has ended, or did not come about, is for the relation with the cluster to decide.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +15,6 @@ use crate::cluster::LinkMode;
 
 /// How long a gateway may take to hand over what it was asked for.
 const ASKED_MAX: Duration = Duration::from_secs(10);
-/// How long we wait after it could not.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The streams that were asked for.
 #[derive(Debug, Default)]
@@ -24,12 +23,28 @@ pub(super) struct Dialling {
     look: Notify,
 }
 
+/// One stream for each cluster at a time.
 #[derive(Debug, Default)]
 struct Asked {
     next: u64,
-    by_ticket: BTreeMap<u64, ClusterName>,
-    /// Not before then is a cluster asked for again.
-    again: BTreeMap<ClusterName, Instant>,
+    by_cluster: BTreeMap<ClusterName, Ticket>,
+}
+
+#[derive(Debug)]
+struct Ticket {
+    number: u64,
+    /// Until when it can come; `None` once it has.
+    until: Option<Instant>,
+}
+
+/// What is known of the stream to one cluster.
+enum Awaited {
+    /// Nobody was asked: this is the ticket to ask with.
+    Not(u64),
+    /// One is there, or may still come until then.
+    Until(Option<Instant>),
+    /// It has not come.
+    InVain,
 }
 
 impl Dialling {
@@ -38,41 +53,75 @@ impl Dialling {
         self.look.notify_one();
     }
 
-    /// A stream was handed over; yields for whom it was asked.
-    pub(super) fn opened(&self, ticket: u64) -> Option<ClusterName> {
-        self.asked.lock().by_ticket.remove(&ticket)
+    /// A stream was handed over: whether it was asked for. [`Self::over`] is to be called when it has ended.
+    pub(super) fn opened(&self, number: u64, cluster: &ClusterName) -> bool {
+        let mut asked = self.asked.lock();
+        let ticket = asked.by_cluster.get_mut(cluster);
+        match ticket.filter(|ticket| ticket.number == number && ticket.until.is_some()) {
+            Some(ticket) => {
+                ticket.until = None;
+                true
+            }
+            None => false,
+        }
     }
 
-    /// A stream did not come about.
-    pub(super) fn failed(&self, ticket: u64, reason: Reason) {
+    /// A stream has ended, or did not come about. Yields for whom it was asked.
+    pub(super) fn over(&self, number: u64) -> Option<ClusterName> {
         let mut asked = self.asked.lock();
-        if let Some(cluster) = asked.by_ticket.remove(&ticket) {
-            debug!(peer = %cluster, code = reason.code(), "no peering stream");
-            asked.again.insert(cluster, Instant::now() + PAUSE);
-        }
+        let mut tickets = asked.by_cluster.iter();
+        let (cluster, _) = tickets.find(|(_, ticket)| ticket.number == number)?;
+        let cluster = cluster.clone();
+        asked.by_cluster.remove(&cluster);
         drop(asked);
         self.look();
+        Some(cluster)
     }
 
-    /// A ticket for a cluster, unless one was given lately.
-    fn ticket(&self, cluster: &ClusterName, now: Instant) -> Result<u64, Instant> {
+    /// Nobody could be asked.
+    fn forget(&self, cluster: &ClusterName) {
+        self.asked.lock().by_cluster.remove(cluster);
+    }
+
+    fn ask(&self, cluster: &ClusterName, now: Instant) -> Awaited {
         let mut asked = self.asked.lock();
-        if let Some(again) = asked.again.get(cluster).filter(|again| **again > now) {
-            return Err(*again);
+        match asked.by_cluster.get(cluster).map(|ticket| ticket.until) {
+            Some(Some(until)) if until <= now => {
+                asked.by_cluster.remove(cluster);
+                return Awaited::InVain;
+            }
+            Some(until) => return Awaited::Until(until),
+            None => {}
         }
         asked.next += 1;
-        let ticket = asked.next;
-        asked.by_ticket.retain(|_, other| other != cluster);
-        asked.by_ticket.insert(ticket, cluster.clone());
-        asked.again.insert(cluster.clone(), now + ASKED_MAX);
-        Ok(ticket)
+        let ticket = Ticket {
+            number: asked.next,
+            until: Some(now + ASKED_MAX),
+        };
+        let number = ticket.number;
+        asked.by_cluster.insert(cluster.clone(), ticket);
+        Awaited::Not(number)
+    }
+}
+
+impl Shared {
+    /// A stream that a gateway was asked for could not be opened.
+    pub(super) fn dial_failed(&self, number: u64, reason: Reason) {
+        if let Some(cluster) = self.dialling.over(number) {
+            debug!(peer = %cluster, code = reason.code(), "no peering stream");
+            self.back_off(&cluster);
+        }
     }
 
-    /// Nobody could be asked: the next look may ask at once.
-    fn unasked(&self, cluster: &ClusterName, ticket: u64) {
-        let mut asked = self.asked.lock();
-        asked.by_ticket.remove(&ticket);
-        asked.again.remove(cluster);
+    /// No session came of what was asked for.
+    pub(super) fn back_off(&self, cluster: &ClusterName) {
+        self.change(|plane, now| {
+            let told = plane.relate(cluster, now, |relation| {
+                relation.handle_dial_failed(now.instant);
+            });
+            told.map(|((), effects)| effects).unwrap_or_default()
+        });
+        self.dialling.look();
     }
 }
 
@@ -102,18 +151,17 @@ fn ask(shared: &Shared, now: Instant) -> Option<Instant> {
             link.is_some_and(|link| link.mode != LinkMode::Paused)
         };
         let peers = plane.peers().iter();
-        let missing = peers.filter(|(cluster, peer)| is_used(cluster) && !peer.has_session());
+        let missing = peers.filter(|(cluster, peer)| {
+            is_used(cluster) && !peer.has_session() && !peer.relation.is_unlinked()
+        });
         missing
             .map(|(cluster, peer)| (cluster.clone(), peer.dial_at))
             .collect()
     });
-    let mut next: Option<Instant> = None;
-    for (cluster, dial_at) in missing {
-        if let Some(later) = ask_one(shared, &cluster, dial_at, now) {
-            next = Some(next.map_or(later, |next| next.min(later)));
-        }
-    }
-    next
+    let again = missing
+        .into_iter()
+        .filter_map(|(cluster, dial_at)| ask_one(shared, &cluster, dial_at, now));
+    again.min()
 }
 
 fn ask_one(
@@ -125,14 +173,19 @@ fn ask_one(
     if let Some(later) = dial_at.filter(|at| *at > now) {
         return Some(later);
     }
-    let ticket = match shared.dialling.ticket(cluster, now) {
-        Ok(ticket) => ticket,
-        Err(later) => return Some(later),
-    };
-    if shared.consumers.ask_for_peering(cluster, ticket) {
-        return Some(now + ASKED_MAX);
+    match shared.dialling.ask(cluster, now) {
+        Awaited::Not(number) => {
+            if shared.consumers.ask_for_peering(cluster, number) {
+                return Some(now + ASKED_MAX);
+            }
+            // A gateway that becomes linked says so, and we look again.
+            shared.dialling.forget(cluster);
+            None
+        }
+        Awaited::Until(until) => until,
+        Awaited::InVain => {
+            shared.back_off(cluster);
+            None
+        }
     }
-    // A gateway that becomes linked says so, and we look again.
-    shared.dialling.unasked(cluster, ticket);
-    None
 }

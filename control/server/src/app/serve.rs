@@ -1,6 +1,7 @@
 //! What a control plane serves on its own socket, and what it says of itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use corinth_api::HostPort;
 use corinth_api::link::Party;
@@ -20,6 +21,9 @@ use crate::settings::Settings;
 
 /// Largest message either way.
 const MESSAGE_MAX_BYTES: usize = 1 << 20;
+/// A gateway or command that answers no ping for so long hangs, and keeps nothing here.
+const PING: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers for people may be longer: 100,000 routes.
 const ANSWER_MAX_BYTES: usize = 128 << 20;
 
@@ -36,6 +40,8 @@ pub(super) async fn grpc(shared: Arc<Shared>, listener: UnixListener) {
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(256)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .http2_max_header_list_size(16 << 10)
         .http2_max_pending_accept_reset_streams(Some(20))
         .add_service(routes)

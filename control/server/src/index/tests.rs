@@ -1,4 +1,4 @@
-use corinth_model::{AddressSource, Direct, Endpoint, Locality, TrustDomain};
+use corinth_model::{AddressSource, Direct, DnsName, Endpoint, ExportTable, Locality, TrustDomain};
 
 use super::*;
 use crate::cluster::{DeclaredExport, DeclaredLink};
@@ -119,4 +119,29 @@ fn an_export_of_nothing_is_told() {
     declared.services.clear();
     assert_eq!(unknown(&declared), BTreeSet::from([service("web.shop")]));
     assert_eq!(offers(&declared)[&name("west")].len(), 0);
+}
+
+#[test]
+fn of_two_services_with_one_server_name_the_one_exported_first_has_it() {
+    let mut declared = declared(Audience::All);
+    let names = vec![DnsName::parse("www.example.com").unwrap()];
+    for port in declared
+        .services
+        .values_mut()
+        .flat_map(|web| web.ports.values_mut())
+    {
+        port.sni_names.clone_from(&names);
+    }
+    let web = declared.services[&service("web.shop")].clone();
+    declared.services.insert(service("api.shop"), web);
+    let export = DeclaredExport {
+        to: Audience::All,
+        since_ms: 6,
+    };
+    declared.exports.insert(service("api.shop"), export);
+    let exports = exports(&declared);
+    let with_name = exports.iter().filter(|export| export.sni_names == names);
+    let with_name: Vec<_> = with_name.map(|export| &export.service).collect();
+    assert_eq!(with_name, [&service("web.shop")]);
+    ExportTable::build(&name("east"), exports).expect("they fit into one table");
 }

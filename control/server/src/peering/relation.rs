@@ -51,6 +51,8 @@ pub struct Relation {
     is_ready: bool,
     held: Held,
     trust: Option<(u64, Arc<[Vec<u8>]>)>,
+    /// The sequence of the peer's roots that we hold, once it told them.
+    held_trust: Option<u64>,
     gateways: Option<(Arc<[String]>, u32)>,
     /// What of our offers the peer has not taken, and why if that is known here.
     rejected: BTreeMap<ServiceId, Option<Condition>>,
@@ -81,6 +83,7 @@ impl Relation {
             is_ready: false,
             held: Held::new(limits.quota),
             trust: None,
+            held_trust: None,
             gateways: None,
             rejected: BTreeMap::new(),
             session: None,
@@ -130,9 +133,9 @@ impl Relation {
         Ok(relation)
     }
 
-    /// What has to outlive the process. To be written whenever [`Self::take_dirty`] says so, and before what
-    /// [`Self::poll_transmit`] gives after that is sent: a peer that knows more of us than we wrote down makes us begin
-    /// a new instance.
+    /// What has to outlive the process. To be written soon whenever [`Self::take_dirty`] says so, but nothing has to wait
+    /// for it: the epoch is written before anything is told, so no version is ever used for two contents, and a peer that
+    /// holds one that was not written down makes us begin a new instance.
     #[must_use]
     pub fn saved(&self, now: Instant) -> SavedRelation {
         SavedRelation::new(
@@ -146,6 +149,12 @@ impl Relation {
     /// Whether what [`Self::saved`] gives has changed since this was asked last.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.is_dirty)
+    }
+
+    /// Whether the peer has ended the link.
+    #[must_use]
+    pub const fn is_unlinked(&self) -> bool {
+        self.is_unlinked
     }
 
     /// Whether what [`Self::saved`] gives has changed since [`Self::take_dirty`].
@@ -205,6 +214,17 @@ impl Relation {
         let trust = Some((sequence, roots));
         if self.trust != trust {
             self.trust = trust;
+            self.session
+                .iter_mut()
+                .for_each(|session| session.due.trust = true);
+        }
+    }
+
+    /// Of the roots the peer told, those of this sequence are held and written down, so that it may rely on it. Told at
+    /// once and on every stream.
+    pub fn set_held_trust(&mut self, sequence: Option<u64>) {
+        if self.held_trust != sequence {
+            self.held_trust = sequence;
             self.session
                 .iter_mut()
                 .for_each(|session| session.due.trust = true);

@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use corinth_api::HostPort;
-use corinth_identity::Bundle;
-use corinth_model::{ClusterName, Condition, OFFERS_MAX};
-use rustls_pki_types::CertificateDer;
+use corinth_model::{ClusterName, Condition, Instance, OFFERS_MAX, Version};
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, Now, Plane};
@@ -13,49 +11,40 @@ use crate::cluster::DeclaredLink;
 use crate::conditions::About;
 use crate::link::address;
 use crate::peering::{Limits, Relation, RelationEvent, SavedRelation};
-use crate::trust;
 
 /// A linked cluster.
 pub struct Peer {
     /// What we tell each other.
     pub relation: Relation,
-    /// Roots it told that are newer than those it was linked with.
-    pub learned: Option<Learned>,
+    /// The sequence of the roots it told that are used or were those of the link.
+    pub trusted: Option<u64>,
+    /// The sequence of our roots that it holds, if it said so.
+    pub holds_ours: Option<u64>,
+    /// It has told its whole state once; before that, imports declared here say what it offers.
+    pub has_told: bool,
     /// Gateway addresses it announced that may be used.
     pub announced: Vec<String>,
-    /// It has ended the link.
-    pub is_unlinked: bool,
     /// Not before then is it asked for a stream.
     pub dial_at: Option<Instant>,
-}
-
-/// Roots that were learned from a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Learned {
-    /// DER certificates.
-    pub roots: Vec<Vec<u8>>,
-    /// Their sequence.
-    pub sequence: u64,
 }
 
 /// What is kept of a peer.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct KeptPeer {
     relation: SavedRelation,
-    learned: Option<Learned>,
     announced: Vec<String>,
 }
 
 impl Peer {
     /// A peer as it begins.
     #[must_use]
-    pub fn new(relation: Relation, kept: Option<(Option<Learned>, Vec<String>)>) -> Self {
-        let (learned, announced) = kept.unwrap_or_default();
+    pub fn new(relation: Relation, announced: Vec<String>) -> Self {
         Self {
+            has_told: has_told(&relation),
             relation,
-            learned,
+            trusted: None,
+            holds_ours: None,
             announced,
-            is_unlinked: false,
             dial_at: None,
         }
     }
@@ -78,7 +67,7 @@ impl Peer {
             now.instant,
         )
         .ok()?;
-        Some(Self::new(relation, Some((kept.learned, kept.announced))))
+        Some(Self::new(relation, kept.announced))
     }
 
     /// What is to be kept of it.
@@ -86,9 +75,16 @@ impl Peer {
     pub fn kept(&self, now: Instant) -> KeptPeer {
         KeptPeer {
             relation: self.relation.saved(now),
-            learned: self.learned.clone(),
             announced: self.announced.clone(),
         }
+    }
+
+    /// Of which instance is what it is told from a start on: of the one it was told before, which may have been begun for
+    /// it alone, or else of the whole. That of before counts only in a later epoch; else versions could be used twice.
+    pub(super) fn instance(&self, whole: Instance, version: Version) -> Instance {
+        let told = self.relation.own_state();
+        let told = told.filter(|told| told.version.epoch < version.epoch);
+        told.map_or(whole, |told| told.instance)
     }
 
     /// Whether its control plane is connected.
@@ -98,22 +94,16 @@ impl Peer {
     }
 }
 
+/// Whether the peer has told its whole state.
+pub(super) fn has_told(relation: &Relation) -> bool {
+    let held = relation.held_state();
+    held.is_some_and(|held| held.version > Version::default())
+}
+
 /// How much a peer may tell.
 pub(super) fn limits(link: &DeclaredLink) -> Limits {
     Limits {
         quota: link.quota.map_or(OFFERS_MAX, |quota| quota as usize),
-    }
-}
-
-/// The newest roots of a peer: those it was linked with, or those it told since.
-pub(super) fn roots(link: &DeclaredLink, peer: Option<&Peer>) -> (Vec<Vec<u8>>, u64) {
-    let learned = peer.and_then(|peer| peer.learned.as_ref());
-    match learned.filter(|learned| learned.sequence > link.bundle_sequence) {
-        Some(learned) => (learned.roots.clone(), learned.sequence),
-        None => {
-            let roots = link.roots.iter().map(|root| root.as_ref().to_vec());
-            (roots.collect(), link.bundle_sequence)
-        }
     }
 }
 
@@ -169,8 +159,15 @@ pub(super) fn heed(
 ) {
     match event {
         RelationEvent::OffersChanged(services) => plane.dirty.services.extend(services),
-        RelationEvent::TrustTold { sequence, roots } => {
-            hear_roots(plane, cluster, sequence, roots.to_vec(), now, effects);
+        RelationEvent::TrustTold {
+            sequence,
+            roots,
+            held,
+        } => {
+            if let Some(peer) = plane.peers.get_mut(cluster) {
+                peer.holds_ours = held;
+            }
+            plane.hear_roots(cluster, sequence, &roots, now, effects);
         }
         RelationEvent::GatewaysTold { addresses, .. } => {
             hear_addresses(plane, cluster, &addresses, now, effects);
@@ -180,6 +177,9 @@ pub(super) fn heed(
             about,
             stands,
         } => {
+            if condition == Condition::PeerUnlinked {
+                plane.mark_offers(cluster);
+            }
             let about = About {
                 peer: Some(cluster.clone()),
                 service: about,
@@ -189,24 +189,9 @@ pub(super) fn heed(
         RelationEvent::EndSession(session) => {
             effects.push(Effect::EndSession(cluster.clone(), session));
         }
-        RelationEvent::BeganNewInstance => effects.push(Effect::BeginAnew),
-        RelationEvent::PeerUnlinked => {
-            if let Some(peer) = plane.peers.get_mut(cluster) {
-                peer.is_unlinked = true;
-                let offered = peer.relation.offers().map(|(id, ..)| id.clone());
-                plane.dirty.services.extend(offered);
-            }
-            let about = About::peer(cluster);
-            note(
-                plane,
-                Condition::PeerUnlinked,
-                about,
-                true,
-                "",
-                now,
-                effects,
-            );
-        }
+        RelationEvent::BeganNewInstance => effects.push(Effect::BeginAnew(cluster.clone())),
+        // The condition says the same, and also when it is over.
+        RelationEvent::PeerUnlinked => {}
         RelationEvent::DialAllowedAt(at) => {
             if let Some(peer) = plane.peers.get_mut(cluster) {
                 peer.dial_at = Some(at);
@@ -215,7 +200,7 @@ pub(super) fn heed(
     }
 }
 
-fn note(
+pub(super) fn note(
     plane: &mut Plane,
     condition: Condition,
     about: About,
@@ -236,59 +221,5 @@ fn note(
             about,
             stands,
         });
-    }
-}
-
-fn hear_roots(
-    plane: &mut Plane,
-    cluster: &ClusterName,
-    sequence: u64,
-    told: Vec<Vec<u8>>,
-    now: Now,
-    effects: &mut Vec<Effect>,
-) {
-    let declared = std::sync::Arc::clone(&plane.declared);
-    let (Some(link), Some(peer)) = (declared.links.get(cluster), plane.peers.get_mut(cluster))
-    else {
-        return;
-    };
-    let (held, held_sequence) = roots(link, Some(peer));
-    let about = About::peer(cluster);
-    let bundle = |roots: &[Vec<u8>], sequence| {
-        let roots = roots.iter().cloned().map(CertificateDer::from).collect();
-        Bundle::new(link.trust_domain.clone(), roots, sequence)
-    };
-    let (Ok(held), Ok(offered)) = (bundle(&held, held_sequence), bundle(&told, sequence)) else {
-        note(
-            plane,
-            Condition::EntryInvalid,
-            about,
-            true,
-            "its roots",
-            now,
-            effects,
-        );
-        return;
-    };
-    match trust::judge(&held, &offered) {
-        trust::Verdict::Held => {}
-        trust::Verdict::Newer => {
-            peer.learned = Some(Learned {
-                roots: told,
-                sequence,
-            });
-            plane.dirty.has_links = true;
-            effects.push(Effect::KeepPeer(cluster.clone()));
-            for condition in [
-                Condition::BundleOlder,
-                Condition::BundleConflict,
-                Condition::BundleUnrelated,
-            ] {
-                note(plane, condition, about.clone(), false, "", now, effects);
-            }
-        }
-        trust::Verdict::Refused(condition) => {
-            note(plane, condition, about, true, "", now, effects);
-        }
     }
 }

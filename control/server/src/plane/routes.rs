@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corinth_api::{Entry, EntryKey};
 use corinth_model::{
-    Condition, ImportRule, Offered, OwnPort, OwnService, PortNumber, Protocol, Route, ServiceId,
-    ServiceKind, Share, Wanted, merge,
+    ClusterName, Condition, DnsName, ImportRule, Offer, Offered, OfferedPort, OwnPort, OwnService,
+    PortNumber, Protocol, Route, ServiceId, ServiceKind, Share, Wanted, merge,
 };
 
+use super::names::Standing;
 use super::{Effect, Now, Plane};
 use crate::cluster::{DeclaredImport, LinkMode};
 use crate::conditions::About;
@@ -27,8 +28,11 @@ impl Plane {
             return;
         }
         let mut has_other_routes = false;
+        let mut told = services.clone();
         for service in services {
-            let routes = self.merge_one(service, now);
+            let routes = self.merge_one(service);
+            let claims = self.claims(service, &routes);
+            told.extend(self.names.set(service, claims));
             let before = self.routes.remove(service).unwrap_or_default();
             let (held, kept) = (keys(&before), keys(&routes));
             has_other_routes |= held != kept;
@@ -40,17 +44,18 @@ impl Plane {
         if has_other_routes || self.dirty_ports(services) {
             self.assign_ports(now, put, effects);
         }
-        let routes = services
-            .iter()
-            .filter_map(|service| self.routes.get(service));
+        for service in &told {
+            self.note_conflicts(service, now);
+        }
+        let routes = told.iter().filter_map(|service| self.routes.get(service));
         put.extend(
             routes
                 .flatten()
-                .map(|route| Entry::Route(self.with_port(route))),
+                .map(|route| Entry::Route(self.as_told(route))),
         );
     }
 
-    fn merge_one(&mut self, service: &ServiceId, now: Now) -> Vec<Route> {
+    fn merge_one(&mut self, service: &ServiceId) -> Vec<Route> {
         let declared = &self.declared;
         let own = declared.services.get(service).map(|what| OwnService {
             exported_at_ms: declared.exports.get(service).map(|export| export.since_ms),
@@ -69,11 +74,16 @@ impl Plane {
                 })
                 .collect(),
         });
+        let expected = self.expected(service);
         let mut offered = BTreeMap::new();
         for (cluster, peer) in &self.peers {
             let mode = declared.links.get(cluster).map(|link| link.mode);
-            let is_used = mode.is_some_and(|mode| mode != LinkMode::Paused) && !peer.is_unlinked;
-            let Some((offer, freshness)) = peer.relation.offer(service).filter(|_| is_used) else {
+            let is_used =
+                mode.is_some_and(|mode| mode != LinkMode::Paused) && !peer.relation.is_unlinked();
+            let told = peer.relation.offer(service);
+            let told = told.map(|(offer, freshness)| (&**offer, freshness));
+            let expected = expected.get(cluster).map(|offer| (offer, Freshness::Fresh));
+            let Some((offer, freshness)) = told.or(expected).filter(|_| is_used) else {
                 continue;
             };
             let is_last =
@@ -82,24 +92,105 @@ impl Plane {
         }
         let imports = self.rules(service);
         let merged = merge(&self.own.cluster, service, own.as_ref(), &offered, &imports);
+        match merged.conflicts.is_empty() {
+            true => self.disagreements.remove(service),
+            false => self.disagreements.insert(service.clone(), merged.conflicts),
+        };
+        merged.routes
+    }
+
+    /// What peers are taken to offer that have not told their state yet, because an import that is declared here names
+    /// them: a peer may have no control plane, and its gateways serve all the same. It decides no property of the service.
+    fn expected(&self, service: &ServiceId) -> BTreeMap<ClusterName, Offer> {
+        let mut expected: BTreeMap<ClusterName, Offer> = BTreeMap::new();
+        for (port, import) in self.imports_of(service) {
+            let silent = import.sources.keys().filter(|cluster| {
+                let peer = self.peers.get(*cluster);
+                peer.is_some_and(|peer| !peer.has_told)
+            });
+            for cluster in silent {
+                let offer = expected.entry(cluster.clone()).or_insert_with(|| Offer {
+                    service: service.clone(),
+                    kind: ServiceKind::ClusterSetIp,
+                    ports: Vec::new(),
+                    exported_at_ms: u64::MAX,
+                    ready: 1,
+                    headroom: None,
+                    zones: BTreeMap::new(),
+                });
+                offer.ports.push(OfferedPort {
+                    port,
+                    protocol: Protocol::Tcp,
+                    name: None,
+                    tls: import.tls,
+                    replay: import.replay.unwrap_or_default(),
+                    sni_names: Vec::new(),
+                });
+            }
+        }
+        expected
+    }
+
+    fn imports_of(
+        &self,
+        service: &ServiceId,
+    ) -> impl Iterator<Item = (PortNumber, &DeclaredImport)> {
+        let all = self.declared.imports.iter();
+        let of_service = all.filter(move |((id, _), _)| id == service);
+        of_service.map(|((_, port), import)| (*port, import))
+    }
+
+    /// What gives a service a right to the server names of its routes.
+    fn claims(&self, service: &ServiceId, routes: &[Route]) -> BTreeMap<DnsName, Standing> {
+        let offers = self.peers.values();
+        let offers = offers.filter_map(|peer| peer.relation.offer(service));
+        let exported_at_ms = offers.map(|(offer, _)| offer.exported_at_ms).min();
+        let offered = Standing::Offered {
+            exported_at_ms: exported_at_ms.unwrap_or(u64::MAX),
+        };
+        let own = self.declared.services.get(service);
+        let mut claims = BTreeMap::new();
+        for route in routes {
+            let port = route.name.port;
+            let rule = self.declared.imports.get(&(service.clone(), port));
+            let own = own.and_then(|own| own.ports.get(&(port, route.protocol)));
+            for name in &route.sni_names {
+                let standing = if rule.is_some_and(|rule| rule.sni_names.contains(name)) {
+                    Standing::Asked
+                } else if own.is_some_and(|own| own.sni_names.contains(name)) {
+                    Standing::Own
+                } else {
+                    offered
+                };
+                claims.insert(name.clone(), standing);
+            }
+        }
+        claims
+    }
+
+    /// Shows on what clusters disagree about a service, and the names another service has.
+    fn note_conflicts(&mut self, service: &ServiceId, now: Now) {
+        let disagreements = self.disagreements.get(service).into_iter().flatten();
+        let refused = self.names.refused(service);
+        let refused =
+            refused.map(|(name, owner)| format!("the server name {name} is that of {owner}"));
+        let words: Vec<_> = disagreements
+            .map(ToString::to_string)
+            .chain(refused)
+            .collect();
         let about = About::service(service);
-        if merged.conflicts.is_empty() {
+        if words.is_empty() {
             self.conditions.clear(Condition::ExportConflict, &about);
         } else {
-            let words: Vec<_> = merged.conflicts.iter().map(ToString::to_string).collect();
             let words = words.join("; ");
             self.conditions
                 .raise(Condition::ExportConflict, about, &words, now.unix_ms);
         }
-        merged.routes
     }
 
     fn rules(&self, service: &ServiceId) -> BTreeMap<PortNumber, ImportRule> {
-        let rules = self.declared.imports.iter();
-        let of_service = rules.filter(|((id, _), _)| id == service);
-        of_service
-            .map(|((_, port), import)| (*port, rule(import)))
-            .collect()
+        let imports = self.imports_of(service);
+        imports.map(|(port, import)| (port, rule(import))).collect()
     }
 
     /// Whether the operator has named other ports for one of these.
@@ -134,7 +225,7 @@ impl Plane {
             let name = super::wanted(route, None).service;
             before.port(&name) != self.ports.port(&name)
         });
-        put.extend(moved.map(|route| Entry::Route(self.with_port(route))));
+        put.extend(moved.map(|route| Entry::Route(self.as_told(route))));
         let without: BTreeSet<_> = assigned.without.into_iter().collect();
         let routes = self.routes.iter();
         let about: BTreeSet<_> = routes
@@ -149,6 +240,26 @@ impl Plane {
             .replace(Condition::NoImportPort, &about, "", now.unix_ms);
     }
 
+    /// Takes which import ports gateways cannot listen on, with why.
+    pub fn set_closed_ports(&mut self, closed: &BTreeMap<PortNumber, String>, now: Now) {
+        let mut about: BTreeMap<About, String> = BTreeMap::new();
+        // Mostly there are none, and then nobody is looked for among many routes.
+        let routes = self.routes.iter().filter(|_| !closed.is_empty());
+        for (service, routes) in routes {
+            let ports = routes
+                .iter()
+                .filter_map(|route| self.ports.port(&super::wanted(route, None).service));
+            let words: Vec<_> = ports
+                .filter_map(|port| Some(closed.get(&port)?.as_str()))
+                .collect();
+            if !words.is_empty() {
+                about.insert(About::service(service), words.join("; "));
+            }
+        }
+        self.conditions
+            .replace_each(Condition::ImportPortClosed, about, now.unix_ms);
+    }
+
     /// Where a service port is accepted here.
     #[must_use]
     pub fn import_port(
@@ -160,11 +271,14 @@ impl Plane {
         self.ports.port(&format!("{service}:{port}/{protocol}"))
     }
 
-    /// A route with its import port.
+    /// A route as gateways are told of it: with its import port, and with those server names that no other service has.
     #[must_use]
-    pub fn with_port(&self, route: &Route) -> Route {
+    pub fn as_told(&self, route: &Route) -> Route {
+        let names = route.sni_names.iter();
+        let names = names.filter(|name| self.names.owner(name) == Some(&route.name.service));
         Route {
             import_port: self.ports.port(&super::wanted(route, None).service),
+            sni_names: names.cloned().collect(),
             ..route.clone()
         }
     }

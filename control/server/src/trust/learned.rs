@@ -10,7 +10,6 @@ use aws_lc_rs::digest;
 use corinth_identity::{Bundle, BundleError, StateDir, StateError};
 use corinth_model::TrustDomain;
 use data_encoding::{BASE64, HEXLOWER};
-use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -21,12 +20,9 @@ use crate::cluster::{Declared, DeclaredLink};
 pub const FILE: &str = "bundles.json";
 
 /// Told bundles, by trust domain.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Learned {
-    state_dir: StateDir,
-    /// Held while the file is written; two writers must not overtake each other.
-    disk: Mutex<()>,
-    kept: Mutex<BTreeMap<TrustDomain, Told>>,
+    kept: BTreeMap<TrustDomain, Told>,
 }
 
 /// One bundle that was told.
@@ -56,7 +52,7 @@ impl Learned {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn load(state_dir: StateDir) -> Result<Self, StateError> {
+    pub fn load(state_dir: &StateDir) -> Result<Self, StateError> {
         let kept = match state_dir.read(FILE)? {
             Some(bytes) => read(&bytes).unwrap_or_else(|| {
                 warn!(
@@ -67,11 +63,15 @@ impl Learned {
             }),
             None => BTreeMap::new(),
         };
-        Ok(Self {
-            state_dir,
-            disk: Mutex::default(),
-            kept: Mutex::new(kept),
-        })
+        Ok(Self { kept })
+    }
+
+    /// Writes it down where [`load`](Self::load) looks. Blocks until then.
+    ///
+    /// # Errors
+    /// If it cannot be written down.
+    pub fn store(&self, state_dir: &StateDir) -> Result<(), StateError> {
+        state_dir.write(FILE, &written(&self.kept))
     }
 
     /// The roots of a link: those told, if they are newer than those declared, else those.
@@ -79,54 +79,32 @@ impl Learned {
     /// # Errors
     /// If the declared roots are none.
     pub fn bundle_of(&self, link: &DeclaredLink) -> Result<Bundle, BundleError> {
-        let kept = self.kept.lock();
-        let told = kept.get(&link.trust_domain).filter(|told| {
+        let told = self.kept.get(&link.trust_domain).filter(|told| {
             told.declared == fingerprint(link) && told.bundle.sequence() > link.bundle_sequence
         });
         if let Some(told) = told {
             return Ok(told.bundle.clone());
         }
-        drop(kept);
         let roots = link.roots.clone();
         Bundle::new(link.trust_domain.clone(), roots, link.bundle_sequence)
     }
 
-    /// Keeps a bundle that was judged to be newer than that of the link. It is written down when this returns; blocks
-    /// until then.
-    ///
-    /// # Errors
-    /// If it cannot be written down; what was kept before is used on.
-    pub fn keep(&self, link: &DeclaredLink, bundle: Bundle) -> Result<(), StateError> {
-        let _disk = self.disk.lock();
-        let mut next = self.kept.lock().clone();
+    /// Takes a bundle that was judged to be newer than that of the link.
+    pub fn keep(&mut self, link: &DeclaredLink, bundle: Bundle) {
         let declared = fingerprint(link);
-        next.insert(link.trust_domain.clone(), Told { bundle, declared });
-        self.put(next)
+        self.kept
+            .insert(link.trust_domain.clone(), Told { bundle, declared });
     }
 
-    /// Forgets what is of no use for the links that are declared. Blocks while that is written down.
-    ///
-    /// # Errors
-    /// If it cannot be written down.
-    pub fn forget_others(&self, declared: &Declared) -> Result<(), StateError> {
-        let _disk = self.disk.lock();
-        let mut next = self.kept.lock().clone();
-        let before = next.len();
-        next.retain(|trust_domain, told| {
+    /// Forgets what is of no use for the links that are declared. Whether there was any.
+    pub fn forget_others(&mut self, declared: &Declared) -> bool {
+        let before = self.kept.len();
+        self.kept.retain(|trust_domain, told| {
             declared.links.values().any(|link| {
                 link.trust_domain == *trust_domain && fingerprint(link) == told.declared
             })
         });
-        if next.len() < before {
-            self.put(next)?;
-        }
-        Ok(())
-    }
-
-    fn put(&self, next: BTreeMap<TrustDomain, Told>) -> Result<(), StateError> {
-        self.state_dir.write(FILE, &written(&next))?;
-        *self.kept.lock() = next;
-        Ok(())
+        self.kept.len() < before
     }
 }
 

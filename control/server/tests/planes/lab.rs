@@ -1,11 +1,17 @@
 //! A control plane in a folder of its own, and a stand-in for its gateway.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use corinth_api::wire::admin::{StatusRequest, admin_client::AdminClient, status_request::Kind};
+pub(crate) use corinth_api::wire::admin::rotate_root_request::Step;
+use corinth_api::wire::admin::{
+    RotateRootRequest, RotateRootResponse, StatusRequest, admin_client::AdminClient,
+    status_request::Kind,
+};
+use corinth_api::wire::peering::{self, peering_client::PeeringClient};
 use corinth_api::wire::routes::routes_client::RoutesClient;
 use corinth_api::{Entry, EntryKey, HandOver, LinkReport, LinkState, Report, Update};
 use corinth_control::ControlPlane;
@@ -17,8 +23,8 @@ use corinth_control::settings::Settings;
 use corinth_daemon::metrics::{Build, Metrics};
 use corinth_identity::StateDir;
 use corinth_model::{
-    Accepted, AddressSource, ClusterName, Condition, Endpoint, GatewayId, Locality, PortNumber,
-    Protocol, RouteName, ServiceId, Slot, TrustDomain,
+    Accepted, AddressSource, ClusterName, Condition, Endpoint, Failure, GatewayId, Locality,
+    PortNumber, Protocol, Reason, Route, RouteName, ServiceId, Slot, TrustDomain,
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::UnixTime;
@@ -29,6 +35,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint as Dial, Uri};
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -143,7 +150,7 @@ impl Plane {
         let link = DeclaredLink {
             trust_domain: other.settings.trust_domain.clone(),
             roots: vec![state.authority.root().clone()],
-            bundle_sequence: 1,
+            bundle_sequence: state.bundle.sequence(),
             addresses: vec!["10.0.0.1:15443".to_owned()],
             accepted: Accepted(vec!["shop/*".parse().unwrap()]),
             max_streams: None,
@@ -164,7 +171,16 @@ impl Plane {
     }
 
     pub(crate) fn export(&self, name: &str, to: Audience) {
-        let (declared, export) = export(name);
+        self.export_as(name, to, &[]);
+    }
+
+    /// Exports a service that answers to further server names.
+    pub(crate) fn export_as(&self, name: &str, to: Audience, server_names: &[&str]) {
+        let (mut declared, export) = export(name);
+        for port in declared.ports.values_mut() {
+            let names = server_names.iter().map(|name| name.parse().unwrap());
+            port.sni_names = names.collect();
+        }
         self.objects
             .write(Write::Service(service(name), declared))
             .unwrap();
@@ -176,6 +192,17 @@ impl Plane {
 
     /// Starts the control plane and the stand-in for its gateway.
     pub(crate) fn start(&mut self) {
+        self.start_with(None);
+    }
+
+    /// Starts with a gateway that opens no stream, and tells when it was asked for one.
+    pub(crate) fn start_refusing(&mut self) -> mpsc::UnboundedReceiver<Instant> {
+        let (asked, asks) = mpsc::unbounded_channel();
+        self.start_with(Some(asked));
+        asks
+    }
+
+    fn start_with(&mut self, refuses: Option<mpsc::UnboundedSender<Instant>>) {
         let build = Build {
             binary: "test",
             version: "0",
@@ -189,6 +216,7 @@ impl Plane {
             objects: Arc::clone(&self.objects),
             entries: self.entries.clone(),
             bridge: Arc::clone(&self.bridge),
+            refuses,
         };
         self.running = Some((plane, tokio::spawn(gateway.run())));
     }
@@ -230,10 +258,27 @@ impl Plane {
         self.entries.borrow().get(key).cloned()
     }
 
+    pub(crate) fn routes(&self) -> Vec<Route> {
+        let entries = self.entries.borrow();
+        let routes = entries.values().filter_map(|entry| match entry {
+            Entry::Route(route) => Some(route.clone()),
+            Entry::Peer(..) | Entry::Export(_) | Entry::Denial(_) => None,
+        });
+        routes.collect()
+    }
+
     pub(crate) async fn condition(&self, condition: Condition) {
         self.until_status(Kind::Conditions, |conditions| {
             let mut conditions = conditions.as_array().unwrap().iter();
             conditions.any(|one| one["code"] == condition.code())
+        })
+        .await;
+    }
+
+    pub(crate) async fn no_condition(&self, condition: Condition) {
+        self.until_status(Kind::Conditions, |conditions| {
+            let mut conditions = conditions.as_array().unwrap().iter();
+            conditions.all(|one| one["code"] != condition.code())
         })
         .await;
     }
@@ -259,18 +304,59 @@ impl Plane {
 
     /// Until what was told to and by the peer is on disk.
     pub(crate) async fn kept(&self, peer: &str) {
-        let file = self
-            .settings
-            .state_dir
-            .join(format!("control/peers/{peer}.json"));
+        let file = self.file_of(peer);
         self.until_status(Kind::Links, |_| {
             std::fs::read_to_string(&file).is_ok_and(|text| text.contains("shop"))
         })
         .await;
     }
 
+    /// Asks for a step of a change of root.
+    pub(crate) async fn rotate(&self, step: Step) -> Result<RotateRootResponse, Status> {
+        let mut client = AdminClient::new(connect(&self.settings.socket).await);
+        let request = RotateRootRequest {
+            step: step.into(),
+            force: false,
+        };
+        Ok(client.rotate_root(request).await?.into_inner())
+    }
+
+    /// Until every peer holds the roots that were told last.
+    pub(crate) async fn roots_are_held(&self) {
+        let begun = Instant::now();
+        while !self.rotate(Step::Look).await.unwrap().lacking.is_empty() {
+            assert!(begun.elapsed() < WAIT, "the roots are not held");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Speaks as the control plane of `peer`, but says only `message`.
+    pub(crate) async fn hear(&self, peer: &str, message: peering::Message) {
+        let came = HandOver::Peering {
+            peer: gateway(&peer.parse().unwrap()),
+        };
+        let stream = self.bridge.open(&self.name, &came).await.unwrap();
+        let mut stream = Some(TokioIo::new(stream));
+        let connector = tower::service_fn(move |_: Uri| {
+            let stream = stream.take();
+            std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+        });
+        let peer = Dial::from_static("http://peer");
+        let channel = peer.connect_with_connector(connector).await.unwrap();
+        let mut client = PeeringClient::new(channel);
+        let said = tokio_stream::iter([message]);
+        let mut heard = client.exchange(said).await.unwrap().into_inner();
+        while let Ok(Some(_)) = heard.message().await {}
+    }
+
+    /// What of the state directory is kept about a peer.
+    pub(crate) fn file_of(&self, peer: &str) -> std::path::PathBuf {
+        let folder = self.settings.state_dir.join("control/peers");
+        folder.join(format!("{peer}.json"))
+    }
+
     async fn until_status(&self, kind: Kind, is_so: impl Fn(&Value) -> bool) {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let status = self.status(kind).await;
             if is_so(&status) {
@@ -281,7 +367,7 @@ impl Plane {
         }
     }
 
-    async fn status(&self, kind: Kind) -> Value {
+    pub(crate) async fn status(&self, kind: Kind) -> Value {
         let mut client = AdminClient::new(connect(&self.settings.socket).await);
         let request = StatusRequest {
             kind: kind.into(),
@@ -297,7 +383,7 @@ fn link<'a>(links: &'a Value, peer: &str) -> &'a Value {
     links.find(|link| link["cluster"] == peer).unwrap()
 }
 
-fn key(name: &str, number: u16) -> EntryKey {
+pub(crate) fn key(name: &str, number: u16) -> EntryKey {
     EntryKey::Route(RouteName::new(service(name), port(number)), Protocol::Tcp)
 }
 
@@ -320,6 +406,8 @@ struct StandIn {
     objects: Arc<ObjectsFile>,
     entries: watch::Sender<Entries>,
     bridge: Arc<Bridge>,
+    /// Opens no stream, and tells when one was asked for.
+    refuses: Option<mpsc::UnboundedSender<Instant>>,
 }
 
 impl StandIn {
@@ -356,7 +444,19 @@ impl StandIn {
                 }
                 Update::Commit { revision } => {
                     self.entries.send_replace(entries.clone());
-                    report(Report::Applied { revision });
+                    report(Report::Applied {
+                        revision,
+                        closed: Vec::new(),
+                    });
+                }
+                Update::OpenPeering { ticket, .. } if self.refuses.is_some() => {
+                    let reason = Reason::Failed(Failure::PeerUnreachable);
+                    report(Report::PeeringFailed { ticket, reason });
+                    let told = self
+                        .refuses
+                        .as_ref()
+                        .map(|asked| asked.send(Instant::now()));
+                    told.unwrap().unwrap();
                 }
                 Update::OpenPeering { cluster, ticket } => {
                     let bridge = Arc::clone(&self.bridge);
@@ -367,12 +467,15 @@ impl StandIn {
     }
 }
 
+fn gateway(cluster: &ClusterName) -> GatewayId {
+    GatewayId {
+        trust_domain: TrustDomain::of_cluster(cluster),
+        slot: Slot::parse("0").unwrap(),
+    }
+}
+
 impl Bridge {
     async fn join(self: Arc<Self>, from: ClusterName, to: ClusterName, ticket: u64) {
-        let gateway = |cluster: &ClusterName| GatewayId {
-            trust_domain: TrustDomain::of_cluster(cluster),
-            slot: Slot::parse("0").unwrap(),
-        };
         let opened = HandOver::Opened {
             ticket,
             peer: gateway(&to),

@@ -4,11 +4,15 @@
 
 mod lab;
 
+use std::collections::BTreeMap;
+
+use corinth_api::wire::admin::{rotate_root_response::Phase, status_request::Kind};
 use corinth_api::{Entry, EntryKey};
 use corinth_control::cluster::{Audience, Cluster, LinkMode, Write};
-use corinth_model::{Condition, Protocol, RouteName, Target};
+use corinth_model::{Condition, Protocol, RouteName, RouteTable, Target};
+use serde_json::json;
 
-use crate::lab::{Lab, export, port, service};
+use crate::lab::{Lab, Step, export, key, port, service};
 
 #[tokio::test]
 async fn an_export_becomes_a_route_of_the_peer_that_accepts_it() {
@@ -109,6 +113,136 @@ async fn both_clusters_with_a_service_are_candidates_the_own_endpoints_first() {
     lab.east
         .until(|entries| entries.get(&key).is_some_and(&both))
         .await;
+}
+
+#[tokio::test]
+async fn a_server_name_that_two_services_want_is_that_of_one_and_all_routes_stand() {
+    let lab = Lab::linked().await;
+    for name in ["web.shop", "api.shop"] {
+        let names = ["www.example.com"];
+        lab.west.export_as(name, Audience::All, &names);
+        lab.east.route(name, 80).await;
+    }
+    lab.east.condition(Condition::ExportConflict).await;
+    let names = |name: &str| match lab.east.entry(&key(name, 80)) {
+        Some(Entry::Route(route)) => route.sni_names,
+        other => panic!("{other:?}"),
+    };
+    lab.east
+        .until(|entries| entries.values().any(|entry| has_names(entry, "api.shop")))
+        .await;
+    assert_eq!(names("web.shop"), []);
+    let routes = lab.east.routes();
+    RouteTable::build(&"east".parse().unwrap(), routes).expect("they fit into one table");
+}
+
+fn has_names(entry: &Entry, name: &str) -> bool {
+    matches!(entry, Entry::Route(route)
+        if route.name.service == service(name) && !route.sni_names.is_empty())
+}
+
+#[tokio::test]
+async fn a_root_is_changed_in_steps_and_none_is_taken_before_its_time() {
+    let mut lab = Lab::linked().await;
+    let single = lab.east.rotate(Step::Look).await.unwrap();
+    assert_eq!(single.phase(), Phase::Single);
+    lab.west.kill().await;
+    let begun = lab.east.rotate(Step::Begin).await.unwrap();
+    assert_eq!(
+        (begun.phase(), begun.sequence, &begun.lacking[..]),
+        (Phase::Announced, 1, &["west".to_owned()][..])
+    );
+    let refused = lab.east.rotate(Step::Switch).await.unwrap_err();
+    assert!(refused.message().contains("west"), "{refused:?}");
+    assert_eq!(code(&refused), Condition::RootInUse.code());
+
+    lab.west.start();
+    lab.east.roots_are_held().await;
+    let has_both = |entries: &BTreeMap<EntryKey, Entry>| {
+        entries.values().any(|entry| {
+            matches!(entry, Entry::Peer(_, peer) if peer.bundle_sequence == 1 && peer.roots.len() == 2)
+        })
+    };
+    lab.west.until(has_both).await;
+    let switched = lab.east.rotate(Step::Switch).await.unwrap();
+    assert_eq!(switched.phase(), Phase::Issuing);
+    let refused = lab.east.rotate(Step::Finish).await.unwrap_err();
+    assert!(refused.message().contains("certificates"), "{refused:?}");
+    assert_eq!(code(&refused), Condition::RootInUse.code());
+
+    // What was told outlives both.
+    lab.west.kill().await;
+    lab.west.start();
+    lab.west.until(has_both).await;
+}
+
+fn code(refused: &tonic::Status) -> &str {
+    refused
+        .metadata()
+        .get("corinth-code")
+        .unwrap()
+        .to_str()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_a_crash_lost_of_what_was_told_costs_that_peer_a_new_instance() {
+    let mut lab = Lab::linked().await;
+    lab.west.export("web.shop", Audience::All);
+    lab.east.route("web.shop", 80).await;
+    lab.west.kept("east").await;
+    let file = lab.west.file_of("east");
+    let before = std::fs::read(&file).unwrap();
+    lab.west.export("pay.shop", Audience::All);
+    lab.east.route("pay.shop", 80).await;
+    lab.east.up_to_date("west").await;
+    lab.west.kill().await;
+    std::fs::write(&file, before).unwrap();
+    lab.west.start();
+    lab.west.condition(Condition::StateLost).await;
+    lab.west.export("new.shop", Audience::All);
+    lab.east.route("new.shop", 80).await;
+    assert!(lab.east.has_route("pay.shop", 80));
+    lab.west.up_to_date("east").await;
+
+    // The instance that was begun for this peer alone goes on after the next start.
+    lab.west.kill().await;
+    lab.west.start();
+    lab.west.up_to_date("east").await;
+    lab.west.no_condition(Condition::StateLost).await;
+}
+
+#[tokio::test]
+async fn a_message_without_meaning_is_shown_to_the_operator() {
+    let mut lab = Lab::linked().await;
+    lab.east.kill().await;
+    lab.west.silent("east").await;
+    lab.west.hear("east", Default::default()).await;
+    lab.west.condition(Condition::EntryInvalid).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_come_about_is_asked_for_less_and_less() {
+    let mut lab = Lab::linked().await;
+    lab.west.kill().await;
+    lab.east.kill().await;
+    let mut asks = lab.east.start_refusing();
+    let mut at = Vec::new();
+    while at.len() < 4 {
+        at.push(asks.recv().await.unwrap());
+    }
+    let gaps: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps[2] > gaps[0] * 2, "{gaps:?}");
+}
+
+#[tokio::test]
+async fn roots_are_shown_with_whose_they_are_as_the_command_line_reads_it() {
+    let lab = Lab::linked().await;
+    let certificates = lab.east.status(Kind::Certificates).await;
+    let shown = certificates.as_array().unwrap().iter();
+    let shown: Vec<_> = shown.map(|one| (&one["holder"], one.get("peer"))).collect();
+    let (root, peer_root) = (json!("root"), json!("peer root"));
+    assert_eq!(shown, [(&root, None), (&peer_root, Some(&json!("west")))]);
 }
 
 #[tokio::test]

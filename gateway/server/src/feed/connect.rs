@@ -24,6 +24,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Bytes on their way to us: one message, and four times that for the connection.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// A control plane that answers no ping for so long hangs: the next connection is tried.
+const PING: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Headers of an answer are a few hundred bytes.
 const HEADERS_MAX_BYTES: u32 = 16 << 10;
 /// Streams that were reset and are still remembered: we open one.
@@ -39,6 +42,8 @@ pub(super) async fn client(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_adaptive_window(false)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PING_TIMEOUT)
         .http2_max_header_list_size(HEADERS_MAX_BYTES)
         .http2_max_concurrent_reset_streams(RESET_MAX)
         .http2_max_local_error_reset_streams(RESET_MAX);

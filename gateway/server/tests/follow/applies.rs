@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use corinth_api::{EntryKey, Update};
-use corinth_model::{Protocol, Target};
+use corinth_model::{PortNumber, Protocol, Target};
 
 use crate::fixture::*;
 
@@ -56,6 +56,32 @@ async fn doors_follow_changes_and_a_bad_change_leaves_them_alone() {
     closed(second).await;
     connect(first).await;
     says_back(&mut open, b"and still").await;
+}
+
+#[tokio::test]
+async fn a_port_of_somebody_else_stays_closed_until_it_is_free_and_all_others_are_served() {
+    let node = Node::start("east");
+    let mut control = FakeControl::listen(&node.directory);
+    let (mut call, _) = control.call().await;
+    let application = Target::Endpoint(echo().await);
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = somebody.local_addr().unwrap().port();
+    let [taken, free] = [PortNumber::new(taken).unwrap(), free_port()];
+    let routes = [
+        put(route("web", taken, application.clone())),
+        put(route("pay", free, application)),
+    ];
+    assert_eq!(call.change(1, true, &routes).await, Ok(1));
+    assert_eq!(call.closed, [taken]);
+    let row = node.gateway.control().unwrap();
+    assert!(row.closed[0].contains(&taken.to_string()), "{row:?}");
+    connect(free).await;
+
+    drop(somebody);
+    assert_eq!(call.change(2, false, &[]).await, Ok(2));
+    assert_eq!(call.closed, []);
+    assert!(node.gateway.control().unwrap().closed.is_empty());
+    connect(taken).await;
 }
 
 #[tokio::test]

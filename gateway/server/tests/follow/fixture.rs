@@ -57,6 +57,8 @@ pub(crate) struct Call {
     updates: mpsc::UnboundedSender<Result<wire::Update, Status>>,
     /// As last reported.
     links: Vec<LinkReport>,
+    /// The import ports that the last change left closed.
+    pub(crate) closed: Vec<PortNumber>,
 }
 
 struct Service(mpsc::UnboundedSender<Call>);
@@ -75,6 +77,7 @@ impl wire::routes_server::Routes for Service {
             reports,
             updates,
             links: Vec::new(),
+            closed: Vec::new(),
         });
         let stream = poll_fn(move |context| queue.poll_recv(context));
         Ok(Response::new(Box::pin(stream)))
@@ -160,7 +163,10 @@ impl Call {
         self.send(&Update::Commit { revision });
         loop {
             match self.report().await {
-                Report::Applied { revision } => return Ok(revision),
+                Report::Applied { revision, closed } => {
+                    self.closed = closed.into_iter().map(|closed| closed.port).collect();
+                    return Ok(revision);
+                }
                 Report::Refused { revision, why } => return Err((revision, why)),
                 Report::Hello { .. } | Report::Links(_) | Report::PeeringFailed { .. } => {}
             }

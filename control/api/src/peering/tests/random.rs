@@ -150,12 +150,16 @@ fn messages() -> impl Strategy<Value = Message> {
         Just(Message::Resync),
         (services(), conditions)
             .prop_map(|(service, condition)| Message::Rejected { service, condition }),
-        (any::<u64>(), vec(vec(any::<u8>(), 1..64), 0..4)).prop_map(|(sequence, roots)| {
-            Message::Trust {
+        (
+            any::<u64>(),
+            vec(vec(any::<u8>(), 1..64), 0..4),
+            option::of(any::<u64>()),
+        )
+            .prop_map(|(sequence, roots, held)| Message::Trust {
                 sequence,
                 roots: roots.into(),
-            }
-        }),
+                held,
+            }),
         (addresses, 0..=GATEWAY_SLOTS_MAX).prop_map(|(addresses, slots)| Message::Gateways {
             addresses: addresses.into(),
             slots,

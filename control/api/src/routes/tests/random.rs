@@ -83,6 +83,7 @@ fn reports() -> impl Strategy<Value = Report> {
                 slots,
             }
         });
+    let closed = (ports(), "[ -~]{0,64}").prop_map(|(port, why)| ClosedPort { port, why });
     let refusals = prop::sample::select(Refusal::ALL.to_vec()).prop_map(Reason::Refused);
     let failures = prop::sample::select(Failure::ALL.to_vec()).prop_map(Reason::Failed);
     prop_oneof![
@@ -92,7 +93,8 @@ fn reports() -> impl Strategy<Value = Report> {
             held,
             version
         }),
-        any::<u64>().prop_map(|revision| Report::Applied { revision }),
+        (any::<u64>(), vec(closed, 0..3))
+            .prop_map(|(revision, closed)| Report::Applied { revision, closed }),
         (any::<u64>(), "[ -~]{0,256}")
             .prop_map(|(revision, why)| Report::Refused { revision, why }),
         vec(link, 0..5).prop_map(Report::Links),

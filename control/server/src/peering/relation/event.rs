@@ -52,6 +52,8 @@ pub enum RelationEvent {
         sequence: u64,
         /// DER certificates.
         roots: Arc<[Vec<u8>]>,
+        /// The sequence of our roots that it holds, if it holds any that we told.
+        held: Option<u64>,
     },
     /// The peer told where its gateways are.
     GatewaysTold {
@@ -80,11 +82,20 @@ pub enum RelationEvent {
     DialAllowedAt(Instant),
 }
 
+/// What is said of roots, either way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trust {
+    pub(super) sequence: u64,
+    pub(super) roots: Arc<[Vec<u8>]>,
+    /// Which of the reader's are held.
+    pub(super) held: Option<u64>,
+}
+
 /// Events that nobody has asked for yet. Later ones take the place of earlier ones, so that they do not pile up.
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) changed: BTreeSet<ServiceId>,
-    pub(super) trust: Option<(u64, Arc<[Vec<u8>]>)>,
+    pub(super) trust: Option<Trust>,
     pub(super) gateways: Option<(Arc<[String]>, u32)>,
     pub(super) ended: VecDeque<SessionId>,
     pub(super) began_new_instance: bool,
@@ -105,8 +116,12 @@ impl Relation {
         if std::mem::take(&mut news.unlinked) {
             return Some(RelationEvent::PeerUnlinked);
         }
-        if let Some((sequence, roots)) = news.trust.take() {
-            return Some(RelationEvent::TrustTold { sequence, roots });
+        if let Some(trust) = news.trust.take() {
+            return Some(RelationEvent::TrustTold {
+                sequence: trust.sequence,
+                roots: trust.roots,
+                held: trust.held,
+            });
         }
         if let Some((addresses, slots)) = news.gateways.take() {
             return Some(RelationEvent::GatewaysTold { addresses, slots });

@@ -6,6 +6,7 @@ use std::time::Instant;
 use corinth_api::peering::{Digest, Digester, Farewell, Hello, Message, State};
 use corinth_model::{Condition, ServiceId, Version};
 
+use super::event::Trust;
 use super::session::{Hear, Session, Tell};
 use super::{REJECTIONS_MAX, Relation, SessionId};
 use crate::peering::held::{Outcome, Told};
@@ -70,7 +71,17 @@ impl Relation {
             Message::Ack(version) => self.hear_ack(version),
             Message::Resync => self.hear_resync(now),
             Message::Rejected { service, condition } => self.hear_rejected(service, condition),
-            Message::Trust { sequence, roots } => self.news.trust = Some((sequence, roots)),
+            Message::Trust {
+                sequence,
+                roots,
+                held,
+            } => {
+                self.news.trust = Some(Trust {
+                    sequence,
+                    roots,
+                    held,
+                });
+            }
             Message::Gateways { addresses, slots } => {
                 self.news.gateways = Some((Arc::clone(&addresses), slots));
             }

@@ -28,7 +28,13 @@ impl Relation {
         if std::mem::take(&mut session.due.trust)
             && let Some((sequence, roots)) = self.trust.clone()
         {
-            return Some((id, Message::Trust { sequence, roots }));
+            let held = self.held_trust;
+            let trust = Message::Trust {
+                sequence,
+                roots,
+                held,
+            };
+            return Some((id, trust));
         }
         if std::mem::take(&mut session.due.gateways)
             && let Some((addresses, slots)) = self.gateways.clone()

@@ -1,0 +1,267 @@
+//! What a plane concludes from what it is told, without streams and files.
+
+use corinth_api::peering::{Digester, Hello, PROTOCOL, State};
+use corinth_identity::Authority;
+use corinth_model::{Accepted, PortRange, Target};
+use rustls_pki_types::UnixTime;
+
+use super::*;
+use crate::cluster::{DeclaredImport, SourceShare};
+use crate::peering::OpenedBy;
+
+const EAST: &str = "east";
+const WEST: &str = "west";
+const INSTANCE: Instance = Instance([1; 16]);
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        unix_ms: 1_800_000_000_000,
+    }
+}
+
+fn plane() -> Plane {
+    let port = |number| corinth_model::PortNumber::new(number).unwrap();
+    let own = Own {
+        cluster: name(EAST),
+        trust_domain: TrustDomain::of_cluster(&name(EAST)),
+        gateways: Vec::new(),
+        slots: 1,
+        roots: Arc::new([]),
+        bundle_sequence: 0,
+    };
+    let terms = Terms {
+        ports: PortAllocator {
+            range: PortRange {
+                first: port(20_000),
+                last: port(20_100),
+            },
+            taken: BTreeSet::new(),
+        },
+        streams_per_peer: 10,
+    };
+    let version = Version {
+        epoch: 1,
+        revision: 0,
+    };
+    let (ports, learned) = (PortBook::default(), Learned::default());
+    Plane::new(own, terms, (INSTANCE, version), ports, learned, INSTANCE)
+}
+
+fn root() -> Vec<u8> {
+    let domain = TrustDomain::of_cluster(&name(WEST));
+    let made = Authority::create(domain, UnixTime::now()).unwrap();
+    made.root().to_vec()
+}
+
+fn link(roots: &[&[u8]], bundle_sequence: u64) -> DeclaredLink {
+    DeclaredLink {
+        trust_domain: TrustDomain::of_cluster(&name(WEST)),
+        roots: roots.iter().map(|root| root.to_vec().into()).collect(),
+        bundle_sequence,
+        addresses: Vec::new(),
+        accepted: Accepted::default(),
+        max_streams: None,
+        quota: None,
+        mode: LinkMode::Active,
+    }
+}
+
+/// `web.shop` is imported from west.
+fn importing(mode: LinkMode) -> Declared {
+    let share = SourceShare {
+        weight: 3,
+        priority: 1,
+    };
+    let import = DeclaredImport {
+        sources: BTreeMap::from([(name(WEST), share)]),
+        ..DeclaredImport::default()
+    };
+    let port = corinth_model::PortNumber::new(80).unwrap();
+    let link = DeclaredLink {
+        mode,
+        ..link(&[], 0)
+    };
+    Declared {
+        links: BTreeMap::from([(name(WEST), link)]),
+        imports: BTreeMap::from([(("web.shop".parse().unwrap(), port), import)]),
+        ..Declared::default()
+    }
+}
+
+fn declare(plane: &mut Plane, link: DeclaredLink) -> Vec<Effect> {
+    let declared = Declared {
+        links: BTreeMap::from([(name(WEST), link)]),
+        ..Declared::default()
+    };
+    set(plane, declared)
+}
+
+fn set(plane: &mut Plane, declared: Declared) -> Vec<Effect> {
+    plane.set_declared(Arc::new(declared), |_| None, now())
+}
+
+/// West says hello and tells its roots.
+fn tell(plane: &mut Plane, session: u64, roots: &[&[u8]], sequence: u64) -> Vec<Effect> {
+    let hello = Hello {
+        cluster: name(WEST),
+        protocol_min: PROTOCOL,
+        protocol_max: PROTOCOL,
+        own: State {
+            instance: Instance([2; 16]),
+            version: Version {
+                epoch: 1,
+                revision: 1,
+            },
+        },
+        held: None,
+    };
+    let roots = roots.iter().map(|root| root.to_vec()).collect();
+    let trust = Message::Trust {
+        sequence,
+        roots,
+        held: Some(0),
+    };
+    let told = plane.relate(&name(WEST), now(), |relation| {
+        let (id, now) = (SessionId(session), now());
+        relation.handle_opened(id, OpenedBy::Peer, now.instant);
+        for message in [Message::Hello(hello), trust] {
+            relation.handle_message(id, message, now.instant, now.unix_ms);
+        }
+    });
+    told.unwrap().1
+}
+
+/// Which of west's roots it is told that we hold.
+fn said(plane: &mut Plane) -> Vec<Option<u64>> {
+    let messages = std::iter::from_fn(|| plane.next_message(&name(WEST)));
+    let mut said = Vec::new();
+    for (_, message) in messages {
+        if let Message::Trust { held, .. } = message {
+            said.push(held);
+        }
+    }
+    said
+}
+
+#[test]
+fn roots_told_under_an_earlier_declaration_are_not_used_after_another_one() {
+    let [first, told, other] = [root(), root(), root()];
+    let mut plane = plane();
+    declare(&mut plane, link(&[&first], 1));
+    let effects = tell(&mut plane, 1, &[&first, &told], 9);
+    assert!(effects.contains(&Effect::KeepRoots));
+    assert_eq!(plane.roots(&name(WEST)), (vec![first, told], 9));
+
+    // West lost everything and was linked again, without a word in between: its roots begin anew.
+    let effects = declare(&mut plane, link(&[&other], 0));
+    assert!(effects.contains(&Effect::KeepRoots));
+    assert_eq!(plane.roots(&name(WEST)), (vec![other], 0));
+}
+
+#[test]
+fn a_peer_hears_that_its_roots_are_held_once_they_are_written_down() {
+    let [first, next] = [root(), root()];
+    let mut plane = plane();
+    declare(&mut plane, link(&[&first], 1));
+    tell(&mut plane, 1, &[&first], 1);
+    assert_eq!(said(&mut plane), [Some(1)]);
+    tell(&mut plane, 2, &[&first, &next], 2);
+    assert_eq!(said(&mut plane), [Some(1)]);
+    let (_, changes) = plane.learned();
+    let effects = plane.handle_roots_kept(changes);
+    assert!(effects.contains(&Effect::Wake(name(WEST))));
+    assert_eq!(said(&mut plane), [Some(2)]);
+}
+
+#[test]
+fn roots_that_are_refused_are_not_said_to_be_held() {
+    let [first, unrelated] = [root(), root()];
+    let mut plane = plane();
+    declare(&mut plane, link(&[&first], 1));
+    tell(&mut plane, 1, &[&unrelated], 2);
+    assert_eq!(said(&mut plane), [None]);
+}
+
+#[test]
+fn a_new_instance_for_one_peer_is_kept_to_by_what_is_told_after_it() {
+    let first = root();
+    let mut plane = plane();
+    declare(&mut plane, link(&[&first], 1));
+    let fresh = Instance([7; 16]);
+    plane.begin_anew(&name(WEST), fresh, now());
+    declare(&mut plane, link(&[&first], 2));
+    let told = |plane: &Plane| plane.peers()[&name(WEST)].relation.own_state();
+    assert_eq!(told(&plane).map(|state| state.instance), Some(fresh));
+    assert_eq!(plane.state().0, INSTANCE);
+}
+
+#[test]
+fn an_import_that_names_a_silent_peer_has_it_as_a_candidate_until_it_tells_its_own_state() {
+    let declared = importing;
+    let candidates = |plane: &Plane| -> Vec<_> {
+        let routes = plane.routes().flat_map(|(_, routes)| routes);
+        let candidates = routes.flat_map(|route| &route.candidates);
+        candidates
+            .map(|one| (one.target.clone(), one.weight, one.priority))
+            .collect()
+    };
+    let mut plane = plane();
+    set(&mut plane, declared(LinkMode::Active));
+    let west = Target::Cluster(name(WEST));
+    assert_eq!(candidates(&plane), [(west, 3, 1)]);
+    set(&mut plane, declared(LinkMode::Paused));
+    assert_eq!(candidates(&plane), []);
+    set(&mut plane, declared(LinkMode::Active));
+
+    // It has a control plane after all, and offers nothing.
+    tell(&mut plane, 1, &[], 0);
+    assert_eq!(candidates(&plane).len(), 1);
+    let state = State {
+        instance: Instance([2; 16]),
+        version: Version {
+            epoch: 1,
+            revision: 1,
+        },
+    };
+    let snapshot = [
+        Message::SnapshotBegin { state, services: 0 },
+        Message::SnapshotEnd {
+            version: state.version,
+            digest: Digester::default().finish(),
+        },
+    ];
+    plane.relate(&name(WEST), now(), |relation| {
+        for message in snapshot {
+            let now = now();
+            relation.handle_message(SessionId(1), message, now.instant, now.unix_ms);
+        }
+    });
+    assert_eq!(candidates(&plane), []);
+}
+
+#[test]
+fn an_import_port_that_a_gateway_cannot_listen_on_is_a_condition_of_its_service_while_it_cannot() {
+    let mut plane = plane();
+    set(&mut plane, importing(LinkMode::Active));
+    let service: ServiceId = "web.shop".parse().unwrap();
+    let port = corinth_model::PortNumber::new(80).unwrap();
+    let given = plane.import_port(&service, port, corinth_model::Protocol::Tcp);
+    let taken = BTreeMap::from([(given.unwrap(), "gateway/0: in use".to_owned())]);
+    let shown = |plane: &Plane| -> Vec<_> {
+        let standing = plane.conditions().iter();
+        let closed = standing.filter(|(condition, ..)| *condition == Condition::ImportPortClosed);
+        closed
+            .map(|(_, about, _, words)| (about.clone(), words.to_owned()))
+            .collect()
+    };
+    plane.set_closed_ports(&taken, now());
+    let about = About::service(&service);
+    assert_eq!(shown(&plane), [(about, "gateway/0: in use".to_owned())]);
+    plane.set_closed_ports(&BTreeMap::new(), now());
+    assert_eq!(shown(&plane), []);
+}
