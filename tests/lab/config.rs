@@ -41,6 +41,11 @@ pub struct GatewayConfig<'a> {
 }
 
 impl Site {
+    /// Where its gateways run.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Where the tunnel port of a slot is.
     pub fn tunnel(&self, family: Family, slot: u8) -> SocketAddr {
         family.socket(Net::Between, self.first + slot, TUNNEL_PORT)
@@ -186,9 +191,13 @@ impl<'a> GatewayConfig<'a> {
     /// # Panics
     /// When the file cannot be written.
     pub fn launch_text(self, text: &str) -> Gateway {
+        self.write(text);
+        Gateway::launch(&self)
+    }
+
+    pub(crate) fn write(&self, text: &str) {
         std::fs::create_dir_all(&self.folder).expect("there is room");
         pki::write(&self.path(), text);
-        Gateway::launch(&self)
     }
 
     /// The file it is written to.

@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    process::ExitStatus,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
@@ -16,10 +16,10 @@ use crate::{GatewayConfig, Host, Process, WAIT, guard, pki, until};
 
 /// A running gateway; it is killed when this is dropped.
 pub struct Gateway {
-    name: String,
-    host: Host,
+    pub(crate) name: String,
+    pub(crate) host: Host,
     process: Process,
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     admin: SocketAddr,
     tunnel: SocketAddr,
     own: IpAddr,
@@ -32,9 +32,14 @@ pub struct Record(pub Value);
 
 impl Gateway {
     pub(crate) fn launch(config: &GatewayConfig<'_>) -> Self {
-        let name = format!("{}-{}", config.site.cluster, config.slot);
         let binary = guard::binary("corinth-gateway");
-        let mut command = config.site.host.command(&binary.to_string_lossy());
+        let command = config.site.host.command(&binary.to_string_lossy());
+        Self::launch_by(config, command)
+    }
+
+    /// Starts it by a command that lacks only the configuration.
+    pub(crate) fn launch_by(config: &GatewayConfig<'_>, mut command: Command) -> Self {
+        let name = format!("{}-{}", config.site.cluster, config.slot);
         command
             .arg("--config")
             .arg(config.path())
@@ -273,11 +278,9 @@ impl Gateway {
 
     /// Lines of the log that no test should see.
     fn faults(&self) -> Vec<String> {
-        let is_fault = |line: &String| {
-            (line.contains("ERROR") || line.contains("panicked at"))
-                && !self.tolerated.iter().any(|words| line.contains(words))
-        };
-        self.log().into_iter().filter(is_fault).collect()
+        let is_tolerated = |line: &String| self.tolerated.iter().any(|words| line.contains(words));
+        let faults = faults(self.log()).into_iter();
+        faults.filter(|line| !is_tolerated(line)).collect()
     }
 
     /// What helps to understand a failed test.
@@ -297,6 +300,12 @@ impl Gateway {
             tail(self.process.stdout.all(), 6)
         );
     }
+}
+
+/// Lines of a log that tell of our own bugs.
+pub(crate) fn faults(log: Vec<String>) -> Vec<String> {
+    let is_fault = |line: &String| line.contains("ERROR") || line.contains("panicked at");
+    log.into_iter().filter(is_fault).collect()
 }
 
 /// Whether the gateway with these admin pages wants connections.

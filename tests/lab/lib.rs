@@ -7,7 +7,8 @@
 //!
 //! [`Lab`] makes the namespaces and takes them away again, also after a panic. [`GatewayConfig`] writes a
 //! configuration and starts the release binary of the gateway on one of the hosts; [`Gateway`] is the running
-//! process with its log, access log, admin pages and metrics. [`Host`] starts other programs, and sockets of the
+//! process with its log, access log, admin pages and metrics. Nodes that can be linked have a control plane too, in the
+//! same process or as a [`Control`] of its own. [`Host`] starts other programs, and sockets of the
 //! test itself. [`Service`] is a server of a few lines, [`Load`] a client that never stops asking.
 //!
 //! Nothing in here waits without a deadline, touches the network outside its namespaces, or ends a process it did not
@@ -15,6 +16,7 @@
 
 mod address;
 mod balancer;
+mod capture;
 mod config;
 mod evidence;
 mod firewall;
@@ -24,6 +26,7 @@ mod hello;
 mod host;
 mod lab;
 mod load;
+mod node;
 mod pki;
 mod process;
 mod programs;
@@ -33,6 +36,7 @@ pub mod tunnel;
 
 pub use address::{Family, Net};
 pub use balancer::Balancer;
+pub use capture::{Capture, Traffic};
 pub use config::{GatewayConfig, Site};
 pub use evidence::{Lines, WAIT, pause_until, until};
 pub use firewall::Firewall;
@@ -42,6 +46,7 @@ pub use hello::{Hello, record};
 pub use host::Host;
 pub use lab::{Lab, LabBuilder};
 pub use load::{Load, Report};
+pub use node::Control;
 pub use pki::{Pki, Site as TlsSite};
 pub use process::{Output, Process};
 pub use programs::{Iperf, Nginx};

@@ -1,11 +1,13 @@
 //! `corinth demo`: clusters in this process, linked, and what they do when things go wrong.
 //!
-//! Everything but the network between them is what others run too: each cluster has a gateway made from a YAML file,
-//! an authority and a state directory, and each call is a TCP connection that goes in at one gateway and through the
-//! tunnel. The applications are small HTTP servers in this process.
+//! Everything but the network between them is what others run too: each cluster is a node made from a YAML file, with a
+//! gateway, a control plane, an authority and a state directory; it is told what to do over its control plane's socket, as
+//! commands do, and each call is a TCP connection that goes in at one gateway and through the tunnel. The applications
+//! are small HTTP servers in this process.
 //!
 //! ```text
-//! tour ── steps ──> world: clusters (gateway, applications), ways in
+//! tour ── steps ──> world: clusters (node, applications), ways in
+//!    │      ├─────> operator: tokens, exports, what is accepted
 //!    │      └─────> load: calls going on, watched
 //!    └── report: each line as it happens, figures, JUnit
 //! ```
@@ -13,6 +15,7 @@
 mod client;
 mod cluster;
 mod load;
+mod operator;
 mod place;
 mod report;
 mod service;
@@ -92,7 +95,7 @@ async fn tour(report: &mut Report, clusters: u8) -> Result<World, Failed> {
         .await?;
     report
         .play(next(), async |scene| {
-            steps::only_west_has(scene, &mut world).await
+            steps::appears(scene, &mut world).await
         })
         .await?;
     report
@@ -108,6 +111,11 @@ async fn tour(report: &mut Report, clusters: u8) -> Result<World, Failed> {
     report
         .play(next(), async |scene| {
             steps::cluster_dies(scene, &mut world).await
+        })
+        .await?;
+    report
+        .play(next(), async |scene| {
+            steps::planes_die(scene, &mut world).await
         })
         .await?;
     report
@@ -128,6 +136,9 @@ fn to_try(world: &World, is_kept: bool) -> String {
         address.map_or_else(String::new, |address| address.to_string())
     };
     let (socks, connect) = (address(Door::Socks), address(Door::Connect));
+    let payments = world.by_import("payments.shop").map(|way| way.url());
+    let ledger = world.west.endpoints("ledger.shop").join(",");
+    let west = world.west.config.display();
     let admin = world.east.admin();
     let admin = admin.map_or_else(String::new, |admin| admin.to_string());
     let mut text = if is_kept {
@@ -139,12 +150,17 @@ fn to_try(world: &World, is_kept: bool) -> String {
     for line in [
         format!("curl -x socks5h://{socks} http://payments.shop.svc.clusterset.local/"),
         format!("curl -p -x http://{connect} http://web.shop.svc.clusterset.local/"),
-        format!("curl http://{}/", world.ports.payments),
+        format!("curl {}", payments.unwrap_or_default()),
         format!(
-            "curl -i -p -x http://{connect} http://ledger.shop.svc.clusterset.local/    # CRN002"
+            "curl -i -p -x http://{connect} http://ledger.shop.svc.clusterset.local/    # CRN001"
         ),
         format!("corinth links --admin {admin}"),
         format!("corinth routes --admin {admin}"),
+        format!("corinth status --config {}", world.east.config.display()),
+        format!(
+            "corinth export ledger.shop --port 80 --endpoint {ledger} --to east --config {west}"
+        ),
+        format!("corinth unexport payments.shop --config {west}"),
     ] {
         text += &format!("  {line}\n");
     }

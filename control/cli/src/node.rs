@@ -25,6 +25,15 @@ struct Running {
     objects: Arc<ObjectsFile>,
 }
 
+impl Node {
+    /// Ends the control plane at once and without a word, as if its process had died.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.plane.kill().await;
+        }
+    }
+}
+
 impl Beside for Node {
     fn start(
         &mut self,

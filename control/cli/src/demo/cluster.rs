@@ -1,6 +1,6 @@
-//! One cluster of the demo: its applications and its gateway, as a machine of its own would run them.
+//! One cluster of the demo: its applications, its gateway and its control plane, as a machine of its own would run them.
 
-use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{error::Error, fs, io, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use corinth_daemon::{
     admin::{Admin, AdminError, AdminPages, AdminThread, Page},
@@ -10,27 +10,32 @@ use corinth_daemon::{
 };
 use corinth_gateway::{
     Door, Gateway, StartError, Surroundings,
+    run::Beside,
     settings::{Mistakes, Settings},
 };
 
-use super::{place::Place, service::Instance};
-use crate::version::BUILD;
+use super::{place::Place, service::Instance, yaml};
+use crate::{node::Node, version::BUILD};
 
 /// A cluster and what runs in it.
 pub(super) struct Cluster {
     pub(super) name: &'static str,
-    /// The file that configures its gateway.
+    /// The file that configures it.
     pub(super) config: PathBuf,
     /// Where peers reach its gateway, also when it comes back.
     pub(super) tunnel: SocketAddr,
+    /// Where its import ports lie.
+    pub(super) import_ports: RangeInclusive<u16>,
     pub(super) instances: Vec<Instance>,
     running: Option<Running>,
 }
 
-/// A gateway, with what `corinth run` puts around it.
+/// A node as `corinth run` composes it.
 struct Running {
     gateway: Arc<Gateway>,
     admin: AdminThread,
+    /// The control plane.
+    node: Node,
 }
 
 /// Why the demo cannot go on.
@@ -46,6 +51,8 @@ pub(super) enum ClusterError {
     Admin(#[from] AdminError),
     #[error("{0}")]
     Metrics(#[from] MetricsError),
+    #[error("{0}")]
+    Control(Box<dyn Error + Send + Sync>),
 }
 
 impl Cluster {
@@ -63,17 +70,18 @@ impl Cluster {
             name,
             config: place.path().join(format!("{name}.yaml")),
             tunnel: place.address()?,
+            import_ports: place.import_ports()?,
             instances,
             running: None,
         })
     }
 
-    /// Starts the applications, and the gateway with the configuration `yaml`.
-    pub(super) async fn start(&mut self, yaml: &str) -> Result<(), ClusterError> {
+    /// Starts the applications and the node.
+    pub(super) async fn start(&mut self) -> Result<(), ClusterError> {
         for instance in &mut self.instances {
             instance.start().await?;
         }
-        let settings = self.settings(yaml)?;
+        let settings = self.settings()?;
         let admin = settings.listen.admin;
         let (readiness, metrics) = (Readiness::new(), Metrics::new(BUILD)?);
         let surroundings = Surroundings {
@@ -81,19 +89,18 @@ impl Cluster {
             metrics: metrics.clone(),
             drain: Drain::new(),
         };
+        let mut node = Node::default();
+        let settings = node
+            .start(settings, &metrics, &readiness)
+            .map_err(ClusterError::Control)?;
         let gateway = Arc::new(Gateway::start(settings, surroundings)?);
         let admin = Admin::bind(admin, pages(&gateway, readiness, metrics))?.spawn()?;
-        self.running = Some(Running { gateway, admin });
+        self.running = Some(Running {
+            gateway,
+            admin,
+            node,
+        });
         Ok(())
-    }
-
-    /// Changes the gateway to the configuration `yaml`, while it runs.
-    pub(super) fn apply(&self, yaml: &str) -> Result<(), ClusterError> {
-        let settings = self.settings(yaml)?;
-        match &self.running {
-            Some(running) => Ok(running.gateway.apply(settings)?),
-            None => Ok(()),
-        }
     }
 
     /// Ends everything at once, as losing the power would.
@@ -101,11 +108,36 @@ impl Cluster {
         for instance in &mut self.instances {
             instance.kill().await;
         }
-        if let Some(Running { gateway, admin }) = self.running.take() {
+        if let Some(running) = self.running.take() {
+            let Running {
+                gateway,
+                admin,
+                mut node,
+            } = running;
+            node.kill().await;
             // The pages hold the gateway too.
             admin.stop();
             drop(gateway);
         }
+    }
+
+    /// Ends the control plane alone, as a crash of its process would.
+    pub(super) async fn kill_control_plane(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.node.kill().await;
+        }
+    }
+
+    /// Starts the control plane again, with metrics of its own as another process has.
+    pub(super) fn start_control_plane(&mut self) -> Result<(), ClusterError> {
+        let settings = self.settings()?;
+        if let Some(running) = &mut self.running {
+            let started = running
+                .node
+                .start(settings, &Metrics::new(BUILD)?, &Readiness::new());
+            started.map_err(ClusterError::Control)?;
+        }
+        Ok(())
     }
 
     /// The instance of this name.
@@ -142,15 +174,10 @@ impl Cluster {
         self.gateway()?.address_of(door)
     }
 
-    /// Hands the public roots to peers, as `corinth bundle` prints them.
-    pub(super) fn hand_out_bundle(&self) -> io::Result<()> {
-        let pem = self.gateway().map_or("", Gateway::bundle_pem);
-        fs::write(self.config.with_extension("pem"), pem)
-    }
-
-    fn settings(&self, yaml: &str) -> Result<Settings, ClusterError> {
-        fs::write(&self.config, yaml)?;
-        Ok(Settings::parse(yaml, &self.config)?)
+    fn settings(&self) -> Result<Settings, ClusterError> {
+        let yaml = yaml::node(self);
+        fs::write(&self.config, &yaml)?;
+        Ok(Settings::parse(&yaml, &self.config)?)
     }
 }
 

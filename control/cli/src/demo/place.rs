@@ -5,13 +5,16 @@ use std::{
     fs::{self, DirBuilder},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::RangeInclusive,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 /// Ports that the kernel gives to no outgoing connection by itself (its default range begins at 32768), so that what
 /// stops and starts again finds its port as it left it. Import ports lie here by default.
-const PORTS: std::ops::RangeInclusive<u16> = 20_000..=27_999;
+const PORTS: RangeInclusive<u16> = 20_000..=27_999;
+/// Import ports of one cluster: more than the demo has services.
+const IMPORT_PORTS: u16 = 8;
 /// Ports tried before the machine counts as full.
 const TRIES: u32 = 1_000;
 
@@ -40,19 +43,40 @@ impl Place {
     pub(super) fn address(&mut self) -> io::Result<SocketAddr> {
         for _ in 0..TRIES {
             let port = fastrand::u16(PORTS);
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if !self.given.contains(&port) && TcpListener::bind(address).is_ok() {
+            if self.is_free(port) {
                 self.given.insert(port);
-                return Ok(address);
+                return Ok((Ipv4Addr::LOCALHOST, port).into());
             }
         }
-        let words = format!(
-            "no port from {} to {} is free on 127.0.0.1",
-            PORTS.start(),
-            PORTS.end()
-        );
-        Err(io::Error::new(io::ErrorKind::AddrInUse, words))
+        Err(full())
     }
+
+    /// Some ports in a row on which nobody listens and that were not given before.
+    pub(super) fn import_ports(&mut self) -> io::Result<RangeInclusive<u16>> {
+        for _ in 0..TRIES {
+            let first = fastrand::u16(*PORTS.start()..=*PORTS.end() - IMPORT_PORTS);
+            let ports = first..=first + IMPORT_PORTS - 1;
+            if ports.clone().all(|port| self.is_free(port)) {
+                self.given.extend(ports.clone());
+                return Ok(ports);
+            }
+        }
+        Err(full())
+    }
+
+    fn is_free(&self, port: u16) -> bool {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        !self.given.contains(&port) && TcpListener::bind(address).is_ok()
+    }
+}
+
+fn full() -> io::Error {
+    let words = format!(
+        "no port from {} to {} is free on 127.0.0.1",
+        PORTS.start(),
+        PORTS.end()
+    );
+    io::Error::new(io::ErrorKind::AddrInUse, words)
 }
 
 impl Drop for Place {
@@ -73,6 +97,13 @@ mod tests {
         fs::write(path.join("x"), "y").unwrap();
         let ports: BTreeSet<_> = (0..20).map(|_| place.address().unwrap()).collect();
         assert_eq!(ports.len(), 20);
+        let in_a_row = place.import_ports().unwrap();
+        assert_eq!(in_a_row.len(), 8);
+        assert!(
+            ports
+                .iter()
+                .all(|address| !in_a_row.contains(&address.port()))
+        );
         drop(place);
         assert!(!path.exists());
     }

@@ -3,26 +3,35 @@
 use std::time::{Duration, Instant};
 
 use corinth_model::{Failure, Reason, Refusal};
+use tokio::time::sleep;
 
 use super::{
-    client::{Client, Door, Miss},
+    client::{Client, Miss},
     load::{Call, Load, Moment},
+    operator,
     report::{Measured, Scene, time},
     service::{Instance, Who},
-    world::{World, client},
+    world::World,
 };
 use crate::{explain::Code, terminal::Mark};
+
+mod linking;
+mod planes;
+
+pub(super) use linking::{appears, link, not_exported};
+pub(super) use planes::planes_die;
 
 /// How a step ends: with something for the next ones and what was measured, or with what went wrong.
 type Played<T> = Result<(T, Vec<Measured>), String>;
 
 /// The titles, in order.
 pub(super) const TITLES: &[&str] = &[
-    "clusters that share nothing are linked",
-    "a service that only west has",
+    "clusters that share nothing are linked by token",
+    "an export appears in the other cluster, and is taken back",
     "an endpoint of it dies",
     "a service that both have: near, far, near again",
     "a whole cluster dies and returns",
+    "all control planes die",
     "a service that was not exported",
     "what all this took",
 ];
@@ -33,78 +42,12 @@ const SOME: usize = 100;
 const SETTLED: usize = 20;
 /// Most memory the demo may use, as promised.
 const MEMORY_MAX_BYTES: u64 = 60 << 20;
-/// The link is promised to be up by then.
+/// The links are promised to be up by then.
 const READY_WITHIN: Duration = Duration::from_secs(2);
-
-pub(super) async fn link(scene: &mut Scene<'_>, clusters: u8, began: Instant) -> Played<World> {
-    let world = World::build(clusters)
-        .await
-        .map_err(|error| error.to_string())?;
-    let mut names = vec![world.east.name];
-    names.extend(world.others().iter().map(|other| other.name));
-    scene.tell(&format!(
-        "{}: each with a certificate authority, a gateway and applications of its own",
-        names.join(", ")
-    ));
-    for other in world.others() {
-        let linked = world.linked(other.name).await?;
-        scene.say(
-            Mark::Good,
-            &format!(
-                "east is linked with {} by mutual TLS, round trip {}",
-                linked.gateway,
-                time(linked.rtt)
-            ),
-        );
-    }
-    let ready = began.elapsed();
-    let mark = if ready <= READY_WITHIN {
-        Mark::Good
-    } else {
-        Mark::Warning
-    };
-    scene.say(mark, &format!("ready {} after the start", time(ready)));
-    Ok((world, Vec::new()))
-}
-
-pub(super) async fn only_west_has(scene: &mut Scene<'_>, world: &mut World) -> Played<()> {
-    let import = Door::Import(world.ports.payments);
-    let ways = [
-        world.by_socks("payments.shop")?,
-        world.by_connect("payments.shop")?,
-        client(import, "payments.shop"),
-    ];
-    for way in &ways {
-        let began = Instant::now();
-        let who = way
-            .call()
-            .await
-            .map_err(|miss| unexpected("an answer from west", way, &miss))?;
-        expect_service(&who, "west", "payments.shop")?;
-        scene.say(
-            Mark::Good,
-            &format!(
-                "{} by east's {} answered by {} in {} after {}",
-                way.url(),
-                way.door.as_str(),
-                who.instance,
-                who.cluster,
-                time(began.elapsed())
-            ),
-        );
-    }
-    let load = Load::start(world.by_socks("payments.shop")?);
-    let (beginning, ()) = load.between(async {}).await;
-    load.until("calls to be answered", beginning, |calls| {
-        calls.len() >= SOME
-    })
-    .await?;
-    let calls = load.stop().await;
-    all_answered(&calls, |call| call.is_from("west"), "west")?;
-    let measured = Measured::of("payments, which only west has", &calls, None);
-    scene.say(Mark::Good, &told(&measured));
-    Ok(((), vec![measured]))
-}
+/// Most that is waited until a service can be called, or no longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is tried.
+const LOOK: Duration = Duration::from_millis(2);
 
 pub(super) async fn endpoint_dies(scene: &mut Scene<'_>, world: &mut World) -> Played<()> {
     let load = Load::start(world.by_connect("payments.shop")?);
@@ -137,7 +80,11 @@ pub(super) async fn endpoint_dies(scene: &mut Scene<'_>, world: &mut World) -> P
 }
 
 pub(super) async fn both_have(scene: &mut Scene<'_>, world: &mut World) -> Played<()> {
-    let load = Load::start(client(Door::Import(world.ports.web), "web.shop"));
+    operator::export(&world.west, "web.shop", "east").await?;
+    operator::export(&world.east, "web.shop", "west").await?;
+    let own = world.east.endpoints("web.shop").join("");
+    world.leads_to("web.shop", &["west", &own]).await?;
+    let load = Load::start(world.by_import("web.shop")?);
     let (beginning, ()) = load.between(async {}).await;
     load.until("calls to be answered", beginning, |calls| {
         calls.len() >= SOME
@@ -198,13 +145,19 @@ pub(super) async fn both_have(scene: &mut Scene<'_>, world: &mut World) -> Playe
 }
 
 pub(super) async fn cluster_dies(scene: &mut Scene<'_>, world: &mut World) -> Played<()> {
-    let load = Load::start(client(Door::Import(world.ports.web), "web.shop"));
+    let load = Load::start(world.by_import("web.shop")?);
     let near = instance(world.east.instance("web-east"))?;
     let (away, ()) = load.between(near.kill()).await;
     load.until("web-west to answer", away, |calls| {
         settled(calls, |call| call.is_by("web-west"))
     })
     .await?;
+    if let Some(north) = &world.north {
+        operator::export(north, "web.shop", "east").await?;
+        operator::accept(&world.east, "north", "web.shop").await?;
+        world.leads_to("web.shop", &["west", "north"]).await?;
+        scene.tell("north exports web to east as well");
+    }
     scene.tell("web-west answers for web-east again; web-east returns, and all of west is killed");
 
     let World { east, west, .. } = world;
@@ -240,7 +193,8 @@ pub(super) async fn cluster_dies(scene: &mut Scene<'_>, world: &mut World) -> Pl
 
     let returned = Instant::now();
     world
-        .restart_west()
+        .west
+        .start()
         .await
         .map_err(|error| format!("west does not start again: {error}"))?;
     world.linked("west").await?;
@@ -275,34 +229,6 @@ pub(super) async fn cluster_dies(scene: &mut Scene<'_>, world: &mut World) -> Pl
     .await?;
     all_answered(&load.stop().await, |_| true, "somebody")?;
     Ok(((), vec![web, payments]))
-}
-
-pub(super) async fn not_exported(scene: &mut Scene<'_>, world: &mut World) -> Played<()> {
-    scene.tell("ledger runs in west and east imports it, but west does not export it");
-    let ledger = world.by_connect("ledger.shop")?;
-    let forbidden = Reason::Refused(Refusal::Forbidden);
-    refused(scene, &ledger, forbidden).await?;
-    explain(scene, forbidden);
-    let import = client(Door::Import(world.ports.ledger), "ledger.shop");
-    for way in [world.by_socks("ledger.shop")?, import] {
-        if let Ok(who) = way.call().await {
-            return Err(format!(
-                "{} answered by {}",
-                way.door.as_str(),
-                who.instance
-            ));
-        }
-    }
-    let served = instance(world.west.instance("ledger-1"))?.served();
-    if served > 0 {
-        return Err(format!(
-            "{served} calls came as far as ledger-1, none should"
-        ));
-    }
-    scene.say(Mark::Good, "by no way did a call come as far as ledger-1");
-    let nobody = world.by_connect("nobody.shop")?;
-    refused(scene, &nobody, Reason::Refused(Refusal::UnknownRoute)).await?;
-    Ok(((), Vec::new()))
 }
 
 pub(super) fn took(scene: &mut Scene<'_>, began: Instant) -> Played<()> {
@@ -351,6 +277,37 @@ async fn refused(scene: &mut Scene<'_>, way: &Client, expected: Reason) -> Resul
             who.instance,
             who.cluster
         )),
+    }
+}
+
+/// Calls `way` until it is answered; yields how long that took since `began`.
+async fn answered(way: &Client, began: Instant) -> Result<Duration, String> {
+    loop {
+        match way.call().await {
+            Ok(_) => return Ok(began.elapsed()),
+            Err(miss) if began.elapsed() > PATIENCE => {
+                return Err(unexpected("an answer", way, &miss));
+            }
+            Err(_) => sleep(LOOK).await,
+        }
+    }
+}
+
+/// Calls `way` until it is refused for `expected`; yields how long that took since `began`.
+async fn closed(way: &Client, expected: Reason, began: Instant) -> Result<Duration, String> {
+    loop {
+        let called = way.call().await;
+        if called == Err(Miss::Refused(expected)) {
+            return Ok(began.elapsed());
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(format!(
+                "{}: expected {}, got {called:?}",
+                way.url(),
+                expected.code()
+            ));
+        }
+        sleep(LOOK).await;
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use corinth_gateway::{Door, StartError};
+use corinth_gateway::{Door, Gateway, StartError};
 use tokio::time::sleep;
 
 use super::{
     client::{self, Client},
     cluster::{Cluster, ClusterError},
     place::Place,
-    yaml,
 };
 
 /// How long a link may take to come up, or to be seen as down.
@@ -28,27 +27,25 @@ pub(super) struct World {
     pub(super) east: Cluster,
     pub(super) west: Cluster,
     pub(super) north: Option<Cluster>,
-    pub(super) ports: Ports,
     pub(super) place: Place,
-}
-
-/// The import ports of east.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ports {
-    pub(super) payments: SocketAddr,
-    pub(super) web: SocketAddr,
-    pub(super) ledger: SocketAddr,
 }
 
 /// A link that is up, as east sees it.
 pub(super) struct Linked {
     pub(super) gateway: String,
-    pub(super) rtt: Duration,
+    /// Not known until the first probe has come back.
+    pub(super) rtt: Option<Duration>,
+}
+
+/// Where a service leads in the tables that east's gateway uses.
+struct Led {
+    import_port: Option<u16>,
+    /// Endpoints and clusters.
+    targets: Vec<String>,
 }
 
 impl World {
-    /// Starts everything and links it, as operators would: each gateway alone at first, then each with the roots of
-    /// the others.
+    /// Starts everything. Nobody knows anybody yet.
     pub(super) async fn build(clusters: u8) -> Result<Self, ClusterError> {
         let mut tries = 1;
         loop {
@@ -75,32 +72,15 @@ impl World {
             north: (clusters > 2)
                 .then(|| Cluster::new("north", &[("web.shop", "web-north")], &mut place))
                 .transpose()?,
-            ports: Ports {
-                payments: place.address()?,
-                web: place.address()?,
-                ledger: place.address()?,
-            },
             place,
         })
     }
 
     async fn start(&mut self) -> Result<(), ClusterError> {
         for cluster in self.clusters_mut() {
-            cluster.start(&yaml::alone(cluster)).await?;
-            cluster.hand_out_bundle()?;
+            cluster.start().await?;
         }
-        // Who is dialled is ready before who dials.
-        for other in self.others() {
-            other.apply(&yaml::other(other))?;
-        }
-        self.east
-            .apply(&yaml::east(&self.east, &self.others(), &self.ports))
-    }
-
-    /// West as it was, after [`Cluster::kill`].
-    pub(super) async fn restart_west(&mut self) -> Result<(), ClusterError> {
-        let yaml = yaml::other(&self.west);
-        self.west.start(&yaml).await
+        Ok(())
     }
 
     /// Every cluster but east.
@@ -108,7 +88,7 @@ impl World {
         std::iter::once(&self.west).chain(&self.north).collect()
     }
 
-    fn clusters_mut(&mut self) -> impl Iterator<Item = &mut Cluster> {
+    pub(super) fn clusters_mut(&mut self) -> impl Iterator<Item = &mut Cluster> {
         [&mut self.east, &mut self.west]
             .into_iter()
             .chain(&mut self.north)
@@ -152,8 +132,51 @@ impl World {
             .find(|link| is_up(link.peer.as_ref().map(|peer| peer.as_str()), link.state))
             .map(|link| Linked {
                 gateway: link.gateway,
-                rtt: Duration::from_secs_f64(link.rtt_seconds.unwrap_or_default()),
+                rtt: link.rtt_seconds.map(Duration::from_secs_f64),
             })
+    }
+
+    /// Waits until `service` leads to all of `peers` in the tables that east's gateway uses.
+    pub(super) async fn leads_to(&self, service: &str, peers: &[&str]) -> Result<(), String> {
+        let deadline = Instant::now() + LINK_PATIENCE;
+        let leads = |peer: &&str| {
+            let route = self.route(service);
+            route.is_some_and(|route| route.targets.iter().any(|target| target == peer))
+        };
+        while !peers.iter().all(leads) {
+            if Instant::now() >= deadline {
+                let peers = peers.join(" and ");
+                return Err(format!(
+                    "{service} does not lead to {peers} after {LINK_PATIENCE:?}"
+                ));
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// The port of east at which `service` is called, if there is one now.
+    pub(super) fn import_port(&self, service: &str) -> Option<SocketAddr> {
+        let port = self.route(service)?.import_port?;
+        Some((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    fn route(&self, service: &str) -> Option<Led> {
+        let name = format!("80.{service}.svc.clusterset.local");
+        let mut rows = self.east.gateway().map(Gateway::routes)?.into_iter();
+        let row = rows.find(|row| row.name == name)?;
+        let targets = row.candidates.into_iter();
+        Some(Led {
+            import_port: row.import_port,
+            targets: targets.map(|candidate| candidate.target).collect(),
+        })
+    }
+
+    /// Calls `service` at its import port.
+    pub(super) fn by_import(&self, service: &str) -> Result<Client, String> {
+        let port = self.import_port(service);
+        let port = port.ok_or_else(|| format!("east has no import port for {service}"))?;
+        Ok(client(client::Door::Import(port), service))
     }
 
     /// Calls `service` through east's SOCKS5.
@@ -179,7 +202,7 @@ impl World {
 }
 
 /// Calls `service` through `door`.
-pub(super) fn client(door: client::Door, service: &str) -> Client {
+fn client(door: client::Door, service: &str) -> Client {
     Client {
         door,
         host: format!("{service}.svc.clusterset.local"),
@@ -191,6 +214,7 @@ fn is_taken(error: &ClusterError) -> bool {
         ClusterError::Io(error) => error.kind(),
         ClusterError::Start(StartError::Listen(error)) => error.source.kind(),
         ClusterError::Start(_)
+        | ClusterError::Control(_)
         | ClusterError::Mistakes(_)
         | ClusterError::Admin(_)
         | ClusterError::Metrics(_) => return false,

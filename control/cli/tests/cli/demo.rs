@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -22,10 +23,13 @@ fn the_demo_passes_and_leaves_nothing_behind() {
     } = Ran::of(ran.unwrap());
     assert_eq!(code, 0, "{stderr}");
     let head =
-        "<testsuite name=\"corinth demo\" tests=\"7\" failures=\"0\" errors=\"0\" skipped=\"0\"";
+        "<testsuite name=\"corinth demo\" tests=\"8\" failures=\"0\" errors=\"0\" skipped=\"0\"";
     assert!(stdout.contains(head), "{stdout}");
     assert!(stdout.ends_with("</testsuites>\n"), "{stdout}");
     for shown in [
+        "west made a token, east joined with it and is linked with spiffe://west.corinth.internal/",
+        "west exports it no longer: refused with CRN001",
+        "calls go on: 2",
         "refused with CRN002 forbidden",
         "refused with CRN023 peer_unreachable",
         "refused with CRN001 unknown_route",
@@ -50,7 +54,6 @@ fn a_demo_that_is_kept_can_be_tried() {
         lines.find_map(|line| Some(line.strip_prefix("corinth links --admin ")?.to_owned()));
     let last = lines.find(|line| line.starts_with("The configurations are"));
     let admin = admin.expect("the demo shows what to try");
-    assert!(last.is_some());
     let links = corinth(&["links", "--admin", &admin, "--wait", "--timeout", "10s"]).result();
     assert!(links.contains("✓ up"), "{links}");
     let routes = corinth(&["routes", "--admin", &admin]).result();
@@ -58,6 +61,21 @@ fn a_demo_that_is_kept_can_be_tried() {
         routes.contains("80.web.shop.svc.clusterset.local"),
         "{routes}"
     );
+    let config = last.unwrap();
+    let config = config.trim_start_matches("The configurations are ");
+    let [east, west] = ["east", "west"].map(|name| config.replace('*', name));
+    let imports = || corinth(&["imports", "--config", &east, "-o", "name"]).result();
+    assert_eq!(
+        imports(),
+        "import/west/payments.shop\nimport/west/web.shop\n"
+    );
+    let status = corinth(&["status", "--config", &east]).result();
+    assert!(status.contains("east - west"), "{status}");
+    corinth(&["unexport", "payments.shop", "--config", &west]).result();
+    let begun = Instant::now();
+    while imports() != "import/west/web.shop\n" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", imports());
+    }
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -84,7 +102,7 @@ fn a_demo_that_cannot_begin_fails_by_its_steps() {
     assert_eq!(ran.code, 10);
     assert!(
         ran.stdout
-            .contains("failures=\"1\" errors=\"0\" skipped=\"6\""),
+            .contains("failures=\"1\" errors=\"0\" skipped=\"7\""),
         "{}",
         ran.stdout
     );
