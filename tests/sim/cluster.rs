@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use corinth_control::peering::{Freshness, Limits, Relation, SavedRelation};
+use corinth_api::peering::{Message, State};
+use corinth_control::peering::{Freshness, Limits, Relation, SavedRelation, SessionSummary};
 use corinth_model::{
     Accepted, AddressSource, ClusterName, Endpoint, Instance, Locality, Offer, Offered,
     OfferedPort, OwnPort, OwnService, PortNumber, Protocol, Replay, Route, ServiceId, ServiceKind,
@@ -83,15 +85,32 @@ pub(crate) struct Peer {
     pub(crate) dial_at: Option<Time>,
     pub(crate) timer_at: Option<Time>,
     /// What is on disk.
-    pub(crate) saved: Vec<u8>,
+    saved: Saved,
+    past: Past,
     pub(crate) watch: Watch,
+}
+
+/// What one relation has written down.
+#[derive(Debug, Clone, Default)]
+struct Saved {
+    bytes: Vec<u8>,
+    past: Vec<RangeInclusive<Version>>,
+}
+
+/// Which versions of its instance a cluster knows that it told a peer, counted apart from what the relation itself does.
+#[derive(Debug, Default)]
+struct Past {
+    /// Those of the processes before, as far as they had written them down.
+    before: Vec<RangeInclusive<Version>>,
+    /// The first one of this process.
+    since: Version,
 }
 
 /// Of one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Backup {
     epoch: u64,
-    saved: BTreeMap<usize, Vec<u8>>,
+    saved: BTreeMap<usize, Saved>,
 }
 
 pub(crate) fn cluster_name(index: usize) -> ClusterName {
@@ -144,7 +163,8 @@ impl Cluster {
             dials: true,
             dial_at: Some(now),
             timer_at: None,
-            saved: Vec::new(),
+            saved: Saved::default(),
+            past: Past::default(),
             watch: Watch::default(),
         };
         self.peers.insert(other, peer);
@@ -160,6 +180,7 @@ impl Cluster {
         let known = relation.own_state().map(|state| state.instance);
         let instance = known.unwrap_or_else(|| instance(rng));
         relation.set_own_state(instance, version);
+        peer.past.since = version_of(relation);
         relation.set_offers(offers, version, unix_ms);
         relation.set_accepted(peer.accepted.clone(), peer.quota);
         relation.set_trust(1, [self.name.to_string().into_bytes()].into());
@@ -172,7 +193,12 @@ impl Cluster {
         if let Some(peer) = self.peers.get_mut(&other).filter(|_| self.is_running)
             && peer.relation.take_dirty()
         {
-            peer.saved = peer.relation.saved(now.instant()).to_bytes();
+            let told = peer.past.since..=version_of(&peer.relation);
+            let before = peer.past.before.iter().cloned();
+            peer.saved = Saved {
+                bytes: peer.relation.saved(now.instant()).to_bytes(),
+                past: before.chain([told]).collect(),
+            };
         }
     }
 
@@ -196,7 +222,7 @@ impl Cluster {
         });
     }
 
-    fn saved(&self) -> BTreeMap<usize, Vec<u8>> {
+    fn saved(&self) -> BTreeMap<usize, Saved> {
         let peers = self.peers.iter();
         peers
             .map(|(other, peer)| (*other, peer.saved.clone()))
@@ -206,7 +232,8 @@ impl Cluster {
     /// Another process starts.
     pub(crate) fn start(&mut self, now: Time, rng: &mut Rng) {
         if self.restart == Restart::Nothing {
-            self.peers.values_mut().for_each(|peer| peer.saved.clear());
+            let peers = self.peers.values_mut();
+            peers.for_each(|peer| peer.saved = Saved::default());
             self.backup = None;
             self.version.epoch = 0;
         }
@@ -225,12 +252,15 @@ impl Cluster {
         for other in others {
             let own = self.name.clone();
             let peer = self.peers.get_mut(&other).expect("a peer");
-            let saved = backup.saved.get(&other).filter(|saved| !saved.is_empty());
+            let saved = backup.saved.get(&other);
+            let saved = saved.filter(|saved| !saved.bytes.is_empty());
             let limits = Limits { quota: peer.quota };
             let before = peer.watch.names();
+            peer.past.before = saved.map(|saved| saved.past.clone()).unwrap_or_default();
             peer.relation = match saved {
                 Some(saved) => {
-                    let saved = SavedRelation::parse(saved).expect("what was written is read");
+                    let saved =
+                        SavedRelation::parse(&saved.bytes).expect("what was written is read");
                     Relation::restore(saved, own, peer.name.clone(), limits, now.instant())
                         .expect("what was saved can be used")
                 }
@@ -276,6 +306,52 @@ impl Cluster {
         let peers = peers.collect();
         merge(&self.name, service, own.as_ref(), &peers, &BTreeMap::new()).routes
     }
+}
+
+impl Peer {
+    /// A new instance of what is told to this peer begins.
+    pub(crate) fn begin_instance(&mut self, instance: Instance, version: Version) {
+        self.relation.set_own_state(instance, version);
+        self.past = Past {
+            before: Vec::new(),
+            since: version_of(&self.relation),
+        };
+    }
+
+    /// What the peer says by its greeting that it holds, if it was told so by a past of ours that we have lost.
+    pub(crate) fn lost_by(&self, message: &Message, current: SessionSummary) -> Option<State> {
+        let Message::Hello(hello) = message else {
+            return None;
+        };
+        let counts = !current.is_greeted && hello.cluster == self.name && hello.is_compatible();
+        let held = hello.held.filter(|_| counts);
+        held.filter(|held| self.has_lost(held))
+    }
+
+    /// Only another instance leaves a lost past behind.
+    pub(crate) fn check_begun_anew(&self, lost: &State) {
+        let own = self.relation.own_state();
+        assert!(
+            own.is_some_and(|own| own.instance != lost.instance),
+            "{} holds the lost {lost:?}, and no new instance begins",
+            self.name
+        );
+    }
+
+    fn has_lost(&self, held: &State) -> bool {
+        let own = self.relation.own_state();
+        let Some(own) = own.filter(|own| own.instance == held.instance) else {
+            return false;
+        };
+        let told = self.past.since..=own.version;
+        let mut known = self.past.before.iter().chain([&told]);
+        held.version != Version::default() && !known.any(|known| known.contains(&held.version))
+    }
+}
+
+fn version_of(relation: &Relation) -> Version {
+    let own = relation.own_state();
+    own.map(|own| own.version).unwrap_or_default()
 }
 
 impl Declared {

@@ -8,8 +8,9 @@
 //!          watch: what must hold after every step        reference: what must be there in the end
 //! ```
 //!
-//! A failure prints its seed; `CORINTH_SIM_SEED=N` plays that one alone. `CORINTH_SIM_SEEDS=N` plays so many. A seed that
-//! has failed once stays in `regressions.txt`, with a word on what it found. Nothing here opens a socket or waits.
+//! A failure prints its seed; `CORINTH_SIM_SEEDS=N` plays that one alone, `CORINTH_SIM_SEEDS=A..B` all from A to below B.
+//! A seed that has found something stays in `regressions.txt`, with a word on what it was; those are played first. Nothing
+//! here opens a socket or waits.
 
 mod chaos;
 mod cluster;
@@ -30,9 +31,9 @@ use parking_lot::Mutex;
 
 use world::World;
 
-/// Seeds of an ordinary run.
-const SEEDS: u64 = 150;
-/// Seeds of a long one.
+/// Seeds of an ordinary run: a minute on two slow cores, not optimised.
+const SEEDS: u64 = 500;
+/// Seeds of a long one: two minutes there, optimised.
 const SEEDS_SOAK: u64 = 10_000;
 
 /// Plays a seed to its end. The trace is a digest of everything that was written.
@@ -44,38 +45,42 @@ fn play(seed: u64) -> u64 {
     world.trace()
 }
 
+/// The seeds to be played: those that were asked for, or those that have found something and then as many as there is
+/// time for.
+fn seeds() -> Vec<u64> {
+    let Ok(asked) = env::var("CORINTH_SIM_SEEDS") else {
+        let count = if corinth_lab::is_soak() {
+            SEEDS_SOAK
+        } else {
+            SEEDS
+        };
+        return regressions().into_iter().chain(0..count).collect();
+    };
+    let number = |text: &str| text.trim().parse().expect("a seed is a number");
+    match asked.split_once("..") {
+        Some((first, end)) => (number(first)..number(end)).collect(),
+        None => vec![number(&asked)],
+    }
+}
+
+fn regressions() -> Vec<u64> {
+    let lines = include_str!("regressions.txt").lines();
+    let seeds = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
+    let seeds = seeds.filter(|seed| !seed.is_empty());
+    seeds
+        .map(|seed| seed.parse().expect("a seed is a number"))
+        .collect()
+}
+
 #[test]
 fn whatever_happens_all_clusters_come_to_the_routes_that_were_declared() {
-    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>());
-    if let Some(seed) = number("CORINTH_SIM_SEED") {
-        play(seed.expect("a number"));
-        return;
-    }
-    let default = if corinth_lab::is_soak() {
-        SEEDS_SOAK
-    } else {
-        SEEDS
-    };
-    let seeds = number("CORINTH_SIM_SEEDS").map_or(default, |seeds| seeds.expect("a number"));
-    let known = include_str!("regressions.txt").lines();
-    let known = known.filter_map(|line| line.split('#').next()?.trim().parse().ok());
-    let known: Vec<u64> = known.collect();
+    let seeds = seeds();
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-
-            // Those that have failed once go first.
-            let Some(seed) = known.get(index).copied().or_else(|| {
-                let seed = (index - known.len()) as u64;
-                (seed < seeds).then_some(seed)
-            }) else {
-                return;
-            };
-
-            if panic::catch_unwind(AssertUnwindSafe(|| play(seed))).is_err() {
-                failed.lock().push(seed);
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if panic::catch_unwind(AssertUnwindSafe(|| play(*seed))).is_err() {
+                failed.lock().push(*seed);
             }
         }
     };
@@ -86,8 +91,9 @@ fn whatever_happens_all_clusters_come_to_the_routes_that_were_declared() {
     let failed = failed.into_inner();
     assert!(
         failed.is_empty(),
-        "{} of {seeds} seeds failed: {failed:?}\nOne alone: CORINTH_SIM_SEED={} cargo test -p corinth-tests --test sim",
+        "{} of {} seeds failed: {failed:?}\nOne alone: CORINTH_SIM_SEEDS={} tests/run sim",
         failed.len(),
+        seeds.len(),
         failed[0]
     );
 }

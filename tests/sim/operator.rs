@@ -86,6 +86,7 @@ impl World {
     pub(crate) fn come_to_rest(&mut self) {
         self.network.heal();
         self.repeats = false;
+        self.drops = None;
         if let Some(liar) = &mut self.liar {
             liar.is_silent = true;
         }

@@ -51,7 +51,15 @@ pub(crate) struct World {
     trace: DefaultHasher,
     /// Some messages come twice.
     pub(crate) repeats: bool,
+    /// Which messages do not come at all, although those after them do. Drawn from a generator of its own, so that the
+    /// rest of the world stays as it is without.
+    pub(crate) drops: Option<Rng>,
 }
+
+/// One in so many messages does not come, where some do not.
+const DROPPED_IN: u32 = 40;
+/// Makes another generator of the same seed.
+const DROPS: u64 = 0x6472_6f70_7065_6421;
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
@@ -73,6 +81,7 @@ impl World {
             sequence: 0,
             trace: DefaultHasher::new(),
             repeats: rng.bool(),
+            drops: Some(Rng::with_seed(seed ^ DROPS)).filter(|_| seed % 3 == 2),
             rng,
         };
         world.schedule(world.now, Event::Lie);
@@ -214,6 +223,7 @@ impl World {
         let (cluster, peer) = (sides[side], sides[1 - side]);
         match item {
             Item::Opened => self.take_stream(stream, cluster, peer),
+            Item::Bytes(_) if self.is_dropped() => {}
             Item::Bytes(bytes) => self.take_bytes(stream, cluster, peer, &bytes),
             Item::End => self.lose(stream, cluster),
         }
@@ -221,6 +231,11 @@ impl World {
         if self.running_side(peer, cluster).is_some() {
             self.settle(peer, cluster, &Cause::Other);
         }
+    }
+
+    fn is_dropped(&mut self) -> bool {
+        let drops = self.drops.as_mut();
+        drops.is_some_and(|rng| rng.u32(..DROPPED_IN) == 0)
     }
 
     fn take_stream(&mut self, stream: u64, cluster: usize, peer: usize) {
@@ -268,16 +283,21 @@ impl World {
                 return;
             };
             let session = SessionId(stream);
-            let current = side.relation.session().map(|current| current.id);
+            let current = side.relation.session();
+            let current = current.filter(|current| current.id == session);
+            let lost = current.and_then(|current| side.lost_by(&message, current));
             side.relation
                 .handle_message(session, message.clone(), now.instant(), unix_ms);
             // What comes late on a stream that is over says nothing.
-            let cause = if current == Some(session) {
+            let cause = if current.is_some() {
                 Cause::Message(&message)
             } else {
                 Cause::Other
             };
             self.settle(cluster, peer, &cause);
+            if let (Some(lost), Some(side)) = (lost, self.running_side(cluster, peer)) {
+                side.check_begun_anew(&lost);
+            }
         }
     }
 
@@ -447,7 +467,7 @@ impl World {
                     let new = instance(&mut self.rng);
                     let version = self.clusters[cluster].version;
                     if let Some(side) = self.running_side(cluster, peer) {
-                        side.relation.set_own_state(new, version);
+                        side.begin_instance(new, version);
                     }
                 }
                 RelationEvent::DialAllowedAt(at) => {

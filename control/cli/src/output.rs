@@ -116,10 +116,13 @@ impl<T: Item> Listing<T> {
 
     /// Writes the list to stdout.
     pub(crate) fn print(&self, terminal: &Terminal, args: OutputArgs) -> Result<(), Trouble> {
-        let text = self
-            .render(args, terminal.stdout, Timestamp::now())
-            .map_err(|why| Trouble::internal("the result could not be written down", why))?;
-        terminal.print(&text)
+        terminal.print(&self.text(terminal.stdout, args)?)
+    }
+
+    /// The list as it is written.
+    pub(crate) fn text(&self, style: Style, args: OutputArgs) -> Result<String, Trouble> {
+        self.render(args, style, Timestamp::now())
+            .map_err(|why| Trouble::internal("the result could not be written down", why))
     }
 
     fn render(

@@ -2,14 +2,18 @@
 //!
 //! It always prints what it knows: a control plane that does not answer is a row, not the end.
 
+use std::time::Duration;
+
 use corinth_api::wire::admin::status_request::Kind;
+use corinth_daemon::signals::Signals;
 
 use crate::{
     args::StatusArgs,
     control::{Place, Status, ask_each, places},
     exit::Exit,
-    output::{Cell, Format, Item, Listing, table},
-    terminal::{Mark, Style, Terminal, plain},
+    output::{Cell, Format, Item, Listing, OutputArgs, table},
+    run,
+    terminal::{Mark, Style, Terminal, plain, repainted},
     trouble::Trouble,
 };
 
@@ -51,53 +55,137 @@ impl Item for Status {
     }
 }
 
+/// How often is looked whether anything has changed.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// What all that were asked said, or why they did not.
+struct Answers {
+    answered: Vec<Status>,
+    silent: Vec<(Place, Trouble)>,
+}
+
 pub(crate) fn status(terminal: &Terminal, args: &StatusArgs) -> Result<Exit, Trouble> {
-    let answers = ask_each(
-        places(&args.controls)?,
-        args.controls.timeout,
-        |control| async move { control.ask::<Status>(Kind::Status).await },
-    )?;
-    let asked = answers.len();
-    let mut answered = Vec::new();
-    let mut silent = Vec::new();
-    for (place, answer) in answers {
-        match answer {
-            Ok(status) => answered.push(status),
-            Err(trouble) => silent.push((place, trouble)),
-        }
+    let places = places(&args.controls)?;
+    if args.watch {
+        return watch(terminal, &places, args);
     }
-    if answered.is_empty() {
-        let first = silent.into_iter().next().map(|(_, trouble)| trouble);
+    let mut answers = Answers::ask(&places, args)?;
+    if answers.answered.is_empty() {
+        let first = answers.silent.pop().map(|(_, trouble)| trouble);
         return Err(first.unwrap_or_else(|| Trouble::internal("nobody was asked", "no place")));
     }
-    let exit = if silent.is_empty() {
+    let exit = if answers.silent.is_empty() {
         Exit::Done
     } else {
         Exit::Partial
     };
-    if args.output.output == Format::Table {
-        let style = terminal.stdout;
-        terminal.print(&screen(&answered, &silent, args.output.no_headers, style))?;
-    } else {
-        let errors = silent
+    terminal.print(&answers.text(terminal.stdout, args.output)?)?;
+    answers.complain(terminal);
+    Ok(exit)
+}
+
+/// Until interrupted, or until nobody reads any more. Those who do not answer are waited for.
+fn watch(terminal: &Terminal, places: &[Place], args: &StatusArgs) -> Result<Exit, Trouble> {
+    let repaints = args.output.output == Format::Table && terminal.can_repaint();
+    let runtime = run::runtime()?;
+    let mut signals = runtime
+        .block_on(async { Signals::listen() })
+        .map_err(|error| Trouble::internal("signals cannot be received", error))?;
+    let mut seen = None;
+    loop {
+        let answers = Answers::ask(places, args)?;
+        let state = answers.state();
+        // On a screen, round-trip times may move as well.
+        if repaints || seen.as_ref() != Some(&state) {
+            let text = answers.text(terminal.stdout, args.output)?;
+            let text = match (repaints, &seen) {
+                (true, _) => repainted(&text),
+                (false, Some(_)) if args.output.output == Format::Table => format!("\n{text}"),
+                (false, _) => text,
+            };
+            if !terminal.print_on(&text)? {
+                return Ok(Exit::Done);
+            }
+            answers.complain(terminal);
+        }
+        seen = Some(state);
+        let is_interrupted = runtime.block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(WATCH_EVERY) => false,
+                _ = signals.recv() => true,
+            }
+        });
+        if is_interrupted {
+            return Ok(Exit::Interrupted);
+        }
+    }
+}
+
+impl Answers {
+    fn ask(places: &[Place], args: &StatusArgs) -> Result<Self, Trouble> {
+        let asked = ask_each(
+            places.to_vec(),
+            args.controls.timeout,
+            |control| async move { control.ask::<Status>(Kind::Status).await },
+        )?;
+        let mut answers = Self {
+            answered: Vec::new(),
+            silent: Vec::new(),
+        };
+        for (place, answer) in asked {
+            match answer {
+                Ok(status) => answers.answered.push(status),
+                Err(trouble) => answers.silent.push((place, trouble)),
+            }
+        }
+        Ok(answers)
+    }
+
+    fn text(&self, style: Style, output: OutputArgs) -> Result<String, Trouble> {
+        if output.output == Format::Table {
+            return Ok(screen(
+                &self.answered,
+                &self.silent,
+                output.no_headers,
+                style,
+            ));
+        }
+        let errors = self
+            .silent
             .iter()
             .map(|(_, trouble)| format!("{}: {}", trouble.what, trouble.why));
         let listing = Listing {
-            items: answered,
+            items: self.answered.clone(),
             errors: errors.collect(),
         };
-        listing.print(terminal, args.output)?;
+        listing.text(style, output)
     }
-    for (_, trouble) in &silent {
-        terminal.complain(trouble);
+
+    /// What counts as a change: all that a screen shows but round-trip times, which move all the time.
+    fn state(&self) -> String {
+        let mut answered = self.answered.clone();
+        for link in answered.iter_mut().flat_map(|status| &mut status.links) {
+            link.rtt_us = None;
+        }
+        let style = Style {
+            is_coloured: false,
+            is_utf8: false,
+        };
+        screen(&answered, &self.silent, true, style)
     }
-    if exit == Exit::Partial {
-        terminal.note(&format!(
-            "{} of {asked} control planes did not answer\n",
-            silent.len()
-        ));
+
+    fn complain(&self, terminal: &Terminal) {
+        for (_, trouble) in &self.silent {
+            terminal.complain(trouble);
+        }
+        if !self.silent.is_empty() {
+            terminal.note(&format!(
+                "{} of {} control planes did not answer\n",
+                self.silent.len(),
+                self.silent.len() + self.answered.len()
+            ));
+        }
     }
-    Ok(exit)
 }
 
 fn screen(
@@ -150,4 +238,35 @@ fn screen(
         }
     }
     screen
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn linked(tunnel: &str, rtt_us: u64) -> Answers {
+        let status = json!({
+            "cluster": "east", "trustDomain": "east.corinth.internal", "instance": "00", "version": "1.7",
+            "revision": 7, "exports": 1, "imports": 1, "routes": 1, "consumers": [],
+            "links": [{
+                "cluster": "west", "trustDomain": "west.corinth.internal", "mode": "active", "tunnel": tunnel,
+                "rttUs": rtt_us, "peering": "told", "addresses": [], "accepted": [], "imports": 1, "stale": 0,
+                "exports": 1, "relation": {},
+            }],
+            "conditions": [],
+        });
+        Answers {
+            answered: vec![serde_json::from_value(status).unwrap()],
+            silent: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_round_trip_that_takes_longer_is_no_change_but_a_tunnel_that_is_down_is() {
+        let before = linked("up", 31_000).state();
+        assert_eq!(linked("up", 32_000).state(), before);
+        assert_ne!(linked("down", 31_000).state(), before);
+    }
 }

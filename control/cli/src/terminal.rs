@@ -66,19 +66,31 @@ impl Terminal {
 
     /// Writes a result. Ends well when nobody reads any more.
     pub(crate) fn print(&self, text: &str) -> Result<(), Trouble> {
+        self.print_on(text).map(|_| ())
+    }
+
+    /// The same, for those who have more to say: whether somebody still reads.
+    pub(crate) fn print_on(&self, text: &str) -> Result<bool, Trouble> {
         let mut stdout = io::stdout().lock();
         let written = stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush());
         match written {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Trouble::new(
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(Trouble::new(
                 Exit::Internal,
                 "the result could not be written to standard output",
                 error,
                 "check where the output goes: is the disk full?",
             )),
-            Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Whether standard output is a screen on which lines can be written over.
+    pub(crate) fn can_repaint(&self) -> bool {
+        let is_dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        io::stdout().is_terminal() && !is_dumb
     }
 
     /// Says something beside the result. Nobody may be listening.
@@ -171,6 +183,12 @@ impl Style {
     }
 }
 
+/// `text` in place of whatever a screen shows now, without a moment in which it shows nothing.
+pub(crate) fn repainted(text: &str) -> String {
+    let lines = text.replace('\n', "\x1b[K\n");
+    format!("\x1b[H{lines}\x1b[J")
+}
+
 /// Words of somebody else, on one line and without what would steer a terminal.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
@@ -211,6 +229,12 @@ mod tests {
         assert!(!coloured(Colour::Auto, true, both));
         assert!(coloured(Colour::Always, false, &[("NO_COLOR", "1")]));
         assert!(!coloured(Colour::Never, true, &[("CLICOLOR_FORCE", "1")]));
+    }
+
+    #[test]
+    fn a_repainted_screen_keeps_nothing_of_the_one_before() {
+        let screen = repainted("one\n\ntwo\n");
+        assert_eq!(screen, "\x1b[Hone\x1b[K\n\x1b[K\ntwo\x1b[K\n\x1b[J");
     }
 
     #[test]

@@ -245,6 +245,9 @@ pub(crate) struct UnexportArgs {
 
 #[derive(Args)]
 pub(crate) struct StatusArgs {
+    /// Go on until interrupted: look every second, and print again what has changed.
+    #[arg(long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) controls: ControlsArgs,
     #[command(flatten)]

@@ -1,7 +1,11 @@
 //! The commands that ask a control plane, against one with canned answers.
 
-use std::{io::Write, process::Stdio};
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::Stdio,
+};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::plane::{Answers, Plane};
@@ -446,4 +450,40 @@ fn a_check_that_cannot_look_says_so() {
         "{}",
         ran.stdout
     );
+}
+
+#[test]
+fn a_watched_status_is_printed_again_when_it_has_changed() {
+    let folder = Folder::new();
+    let mut answers = Answers::healthy();
+    let plane = east(&folder, answers.clone());
+    let mut watching = command(&["status", "--watch", "--control", &plane.socket])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut next = |text: &str| {
+        let mut lines = lines.by_ref().map(Result::unwrap);
+        let found = lines.find(|line| line.contains(text));
+        found.unwrap_or_else(|| panic!("it ended before it said {text}"))
+    };
+    assert!(next("east - west").contains("31.0 ms"));
+
+    // A round trip that takes longer is no change, but is told with the next one.
+    answers.status["links"][0]["rttUs"] = 32_000.into();
+    plane.set_answers(answers.clone());
+    answers.status["links"][0]["tunnel"] = "down".into();
+    plane.set_answers(answers);
+    let link = next("east - west");
+    assert!(link.contains("down") && link.contains("32.0 ms"), "{link}");
+
+    // One that goes away is waited for.
+    drop(plane);
+    next("no answer");
+    std::fs::remove_file(folder.file("east.sock")).unwrap();
+    let _back = east(&folder, Answers::healthy());
+    assert!(next("east - west").contains("31.0 ms"));
+    kill_process(Pid::from_child(&watching), Signal::INT).unwrap();
+    assert_eq!(watching.wait().unwrap().code(), Some(130));
 }

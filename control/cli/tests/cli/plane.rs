@@ -79,6 +79,7 @@ impl Answers {
 /// Runs until it is dropped.
 pub(crate) struct Plane {
     pub(crate) socket: String,
+    answers: Arc<Mutex<Answers>>,
     calls: Arc<Mutex<Vec<String>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -87,8 +88,9 @@ pub(crate) struct Plane {
 impl Plane {
     pub(crate) fn start(socket: PathBuf, answers: Answers) -> Self {
         let calls = Arc::default();
+        let answers = Arc::new(Mutex::new(answers));
         let served = Served {
-            answers,
+            answers: Arc::clone(&answers),
             calls: Arc::clone(&calls),
         };
         let (stop, stopped) = oneshot::channel();
@@ -112,10 +114,16 @@ impl Plane {
         is_ready.recv().unwrap();
         Self {
             socket: socket.to_str().unwrap().to_owned(),
+            answers,
             calls,
             stop: Some(stop),
             thread: Some(thread),
         }
+    }
+
+    /// Answers like this from now on.
+    pub(crate) fn set_answers(&self, answers: Answers) {
+        *self.answers.lock().unwrap() = answers;
     }
 
     /// The changes it was asked for, in order.
@@ -135,14 +143,18 @@ impl Drop for Plane {
 }
 
 struct Served {
-    answers: Answers,
+    answers: Arc<Mutex<Answers>>,
     calls: Arc<Mutex<Vec<String>>>,
 }
 
 impl Served {
+    fn answers(&self) -> Answers {
+        self.answers.lock().unwrap().clone()
+    }
+
     fn change<T>(&self, call: String, answer: T) -> Result<Response<T>, Status> {
         self.calls.lock().unwrap().push(call);
-        let Some((code, message)) = self.answers.refusal else {
+        let Some((code, message)) = self.answers().refusal else {
             return Ok(Response::new(answer));
         };
         let mut status = Status::failed_precondition(message);
@@ -171,7 +183,7 @@ impl Admin for Served {
 
     async fn join(&self, request: Request<JoinRequest>) -> Answer<JoinResponse> {
         let JoinRequest { token, one_way } = request.into_inner();
-        let cluster = self.answers.status["links"][0]["cluster"]
+        let cluster = self.answers().status["links"][0]["cluster"]
             .as_str()
             .unwrap_or("west")
             .to_owned();
@@ -269,18 +281,18 @@ impl Admin for Served {
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
         let request = request.into_inner();
-        let answers = &self.answers;
+        let answers = self.answers();
         let json = match request.kind() {
             Kind::Unspecified => return Err(Status::invalid_argument("no kind")),
-            Kind::Status => answers.status.clone(),
+            Kind::Status => answers.status,
             Kind::Links => answers.status["links"].clone(),
             Kind::Consumers => answers.status["consumers"].clone(),
             Kind::Conditions => answers.status["conditions"].clone(),
-            Kind::Exports => answers.exports.clone(),
-            Kind::Imports => answers.imports.clone(),
-            Kind::Certificates => answers.certificates.clone(),
+            Kind::Exports => answers.exports,
+            Kind::Imports => answers.imports,
+            Kind::Certificates => answers.certificates,
             Kind::Routes if request.name == "nobody.shop" => json!([]),
-            Kind::Routes => answers.routes.clone(),
+            Kind::Routes => answers.routes,
         };
         Ok(Response::new(StatusResponse {
             json: json.to_string(),
