@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corinth_api::peering::Message;
 use corinth_api::{Entry, EntryKey, LinkedPeer};
@@ -22,6 +22,9 @@ use crate::tables::Tables;
 
 mod peer;
 mod routes;
+
+#[cfg(test)]
+mod tests;
 
 pub use peer::{KeptPeer, Peer};
 
@@ -98,16 +101,31 @@ pub struct Plane {
     peers: BTreeMap<ClusterName, Peer>,
     routes: BTreeMap<ServiceId, Vec<Route>>,
     ports: PortBook,
+    /// All import ports are given, and none can be freed before then, in seconds since 1970.
+    no_port_before: Option<u64>,
     tables: Tables,
     conditions: Conditions,
     dirty: Dirty,
 }
+
+/// How long what a peer tells waits for more of it, so that a snapshot is not merged word by word: this long, and so
+/// much longer for each service with routes, because giving import ports looks at all of them.
+const TOGETHER: Duration = Duration::from_millis(10);
+const TOGETHER_PER_SERVICE: Duration = Duration::from_micros(1);
 
 /// What may have changed since the conclusions were drawn.
 #[derive(Debug, Default)]
 struct Dirty {
     services: BTreeSet<ServiceId>,
     has_links: bool,
+    /// When the first of it was seen.
+    since: Option<Instant>,
+}
+
+impl Dirty {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty() && !self.has_links
+    }
 }
 
 impl Plane {
@@ -129,6 +147,7 @@ impl Plane {
             peers: BTreeMap::new(),
             routes: BTreeMap::new(),
             ports,
+            no_port_before: None,
             tables: Tables::new(tables),
             conditions: Conditions::default(),
             dirty: Dirty::default(),
@@ -164,13 +183,14 @@ impl Plane {
         self.mark(&before, &declared);
         self.offer(now);
         effects.extend(declared.links.keys().cloned().map(Effect::Wake));
-        let unknown: Vec<_> = index::unknown(&declared)
+        let unknown = index::unknown(&declared)
             .iter()
             .map(About::service)
             .collect();
         self.conditions
             .replace(Condition::ServiceUnknown, &unknown, "", now.unix_ms);
-        effects.extend(self.settle(now));
+        self.heed_all(now, &mut effects);
+        self.conclude(now, &mut effects);
         effects
     }
 
@@ -303,12 +323,32 @@ impl Plane {
         let timeouts = self.peers.values();
         timeouts
             .filter_map(|peer| peer.relation.poll_timeout())
+            .chain(self.concludes_at())
             .min()
     }
 
-    /// Draws every conclusion from what has changed.
+    /// When conclusions are to be drawn from what has changed. Counted from when the first of it was seen, not from the
+    /// last conclusions: drawing them takes time, in which more has come.
+    fn concludes_at(&self) -> Option<Instant> {
+        let services = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
+        let together = TOGETHER + TOGETHER_PER_SERVICE.saturating_mul(services);
+        self.dirty.since.map(|since| since + together)
+    }
+
+    /// Hears what relations have to say, and draws every conclusion whose time has come.
     fn settle(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.heed_all(now, &mut effects);
+        if !self.dirty.is_empty() {
+            self.dirty.since.get_or_insert(now.instant);
+        }
+        if self.concludes_at().is_some_and(|at| at <= now.instant) {
+            self.conclude(now, &mut effects);
+        }
+        effects
+    }
+
+    fn heed_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let clusters: Vec<_> = self.peers.keys().cloned().collect();
         for cluster in clusters {
             while let Some(event) = self
@@ -316,19 +356,20 @@ impl Plane {
                 .get_mut(&cluster)
                 .and_then(|peer| peer.relation.poll_event())
             {
-                self.heed(&cluster, event, now, &mut effects);
+                self.heed(&cluster, event, now, effects);
             }
             let peer = self.peers.get_mut(&cluster);
             if peer.is_some_and(|peer| peer.relation.take_dirty()) {
                 effects.push(Effect::KeepPeer(cluster));
             }
         }
-        self.conclude(now, &mut effects);
-        effects
     }
 
     fn conclude(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let dirty = std::mem::take(&mut self.dirty);
+        if dirty.is_empty() {
+            return;
+        }
         let mut put = Vec::new();
         let mut remove = Vec::new();
         if dirty.has_links {
