@@ -1,9 +1,9 @@
 # Figures instead of verdicts. They say something only on a machine that does nothing else.
 # shellcheck shell=bash disable=SC2154
 
-# suite bench: the absolute figures: of the tables, and of the gateway beside whatever else is installed (as root)
+# suite bench: the absolute figures: of tables and control planes, and of the gateway beside whatever else is installed (as root)
 suite_bench() {
-    step 3600 bench cargo bench "${locked[@]}" --workspace --bench '*'
+    step 3600 bench cargo bench "${locked[@]}" --no-fail-fast --workspace --bench '*'
     grep -vE '^ +(Blocking|Compiling|Finished|Running)' "$out/bench.log"
     if ((EUID != 0)); then
         skip compare 'network namespaces need root'

@@ -102,12 +102,13 @@ impl PortAllocator {
     pub fn assign(&self, previous: &PortBook, wanted: &[Wanted], now: u64) -> Assigned {
         let mut in_use: BTreeSet<_> = wanted.iter().filter_map(|wanted| wanted.fixed).collect();
         let mut given = BTreeMap::new();
+        let lately = previous.had_lately();
         for wanted in wanted {
-            let kept = || {
-                previous
-                    .had(&wanted.service)
-                    .filter(|port| self.may_give(*port))
+            let had = || {
+                let given = previous.port(&wanted.service);
+                given.or_else(|| lately.get(wanted.service.as_str()).copied())
             };
+            let kept = || had().filter(|port| self.may_give(*port));
             let port = wanted
                 .fixed
                 .or_else(|| kept().filter(|port| in_use.insert(*port)));
@@ -149,18 +150,27 @@ impl PortBook {
         self.given.get(service).copied()
     }
 
-    /// The port a service has, or had until lately.
-    fn had(&self, service: &str) -> Option<PortNumber> {
-        let lately = || {
-            self.freed
-                .iter()
-                .filter(|(_, freed)| freed.service == service)
-        };
-        self.port(service).or_else(|| {
-            lately()
-                .max_by_key(|(_, freed)| freed.at)
-                .map(|(port, _)| *port)
-        })
+    /// Whether a service has a port, or had one until lately and may get it back.
+    #[must_use]
+    pub fn knows(&self, service: &str) -> bool {
+        let mut freed = self.freed.values();
+        self.given.contains_key(service) || freed.any(|freed| freed.service == service)
+    }
+
+    /// When the first port that was freed may go to somebody else, in seconds since 1970; `None` if none was.
+    #[must_use]
+    pub fn frees_at(&self) -> Option<u64> {
+        let freed = self.freed.values().map(|freed| freed.at).min();
+        freed.map(|at| at.saturating_add(QUARANTINE.as_secs()))
+    }
+
+    /// The port that a service had last of those that were freed lately.
+    fn had_lately(&self) -> BTreeMap<&str, PortNumber> {
+        let mut freed: Vec<_> = self.freed.iter().collect();
+        freed.sort_by_key(|(port, freed)| (freed.at, **port));
+        let had = freed.into_iter();
+        had.map(|(port, freed)| (freed.service.as_str(), *port))
+            .collect()
     }
 
     /// Ports that nobody else may have at `now`: those freed lately, and those that are given and may be freed now.

@@ -1,6 +1,6 @@
 //! What an operator should know now, and since when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corinth_model::{ClusterName, Condition, ServiceId};
 use serde::Serialize;
@@ -66,7 +66,13 @@ impl Conditions {
     }
 
     /// Leaves exactly those of one kind whose subject is among `about`.
-    pub fn replace(&mut self, condition: Condition, about: &[About], words: &str, unix_ms: u64) {
+    pub fn replace(
+        &mut self,
+        condition: Condition,
+        about: &BTreeSet<About>,
+        words: &str,
+        unix_ms: u64,
+    ) {
         let about = about.iter().map(|about| (about.clone(), words.to_owned()));
         self.replace_each(condition, about.collect(), unix_ms);
     }
@@ -131,11 +137,11 @@ mod tests {
         let about = |text: &str| About::service(&text.parse().unwrap());
         conditions.replace(
             Condition::NoImportPort,
-            &[about("a.x"), about("b.x")],
+            &[about("a.x"), about("b.x")].into(),
             "",
             1,
         );
-        conditions.replace(Condition::NoImportPort, &[about("b.x")], "", 2);
+        conditions.replace(Condition::NoImportPort, &[about("b.x")].into(), "", 2);
         let shown: Vec<_> = conditions
             .iter()
             .map(|(_, about, since, _)| (about, since))

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corinth_api::peering::Message;
 use corinth_api::{Entry, EntryKey, LinkedPeer};
@@ -115,16 +115,31 @@ pub struct Plane {
     learned_changes: u64,
     learned_kept: u64,
     ports: PortBook,
+    /// All import ports are given, and none can be freed before then, in seconds since 1970.
+    no_port_before: Option<u64>,
     tables: Tables,
     conditions: Conditions,
     dirty: Dirty,
 }
+
+/// How long what a peer tells waits for more of it, so that a snapshot is not merged word by word: this long, and so
+/// much longer for each service with routes, because giving import ports looks at all of them.
+const TOGETHER: Duration = Duration::from_millis(10);
+const TOGETHER_PER_SERVICE: Duration = Duration::from_micros(1);
 
 /// What may have changed since the conclusions were drawn.
 #[derive(Debug, Default)]
 struct Dirty {
     services: BTreeSet<ServiceId>,
     has_links: bool,
+    /// When the first of it was seen.
+    since: Option<Instant>,
+}
+
+impl Dirty {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty() && !self.has_links
+    }
 }
 
 impl Plane {
@@ -152,6 +167,7 @@ impl Plane {
             learned_changes: 0,
             learned_kept: 0,
             ports,
+            no_port_before: None,
             tables: Tables::new(tables),
             conditions: Conditions::default(),
             dirty: Dirty::default(),
@@ -197,13 +213,14 @@ impl Plane {
         self.mark(&before, &declared);
         self.offer(now);
         effects.extend(declared.links.keys().cloned().map(Effect::Wake));
-        let unknown: Vec<_> = index::unknown(&declared)
+        let unknown = index::unknown(&declared)
             .iter()
             .map(About::service)
             .collect();
         self.conditions
             .replace(Condition::ServiceUnknown, &unknown, "", now.unix_ms);
-        effects.extend(self.settle(now));
+        self.heed_all(now, &mut effects);
+        self.conclude(now, &mut effects);
         effects
     }
 
@@ -355,12 +372,32 @@ impl Plane {
         let timeouts = self.peers.values();
         timeouts
             .filter_map(|peer| peer.relation.poll_timeout())
+            .chain(self.concludes_at())
             .min()
     }
 
-    /// Draws every conclusion from what has changed.
+    /// When conclusions are to be drawn from what has changed. Counted from when the first of it was seen, not from the
+    /// last conclusions: drawing them takes time, in which more has come.
+    fn concludes_at(&self) -> Option<Instant> {
+        let services = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
+        let together = TOGETHER + TOGETHER_PER_SERVICE.saturating_mul(services);
+        self.dirty.since.map(|since| since + together)
+    }
+
+    /// Hears what relations have to say, and draws every conclusion whose time has come.
     fn settle(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.heed_all(now, &mut effects);
+        if !self.dirty.is_empty() {
+            self.dirty.since.get_or_insert(now.instant);
+        }
+        if self.concludes_at().is_some_and(|at| at <= now.instant) {
+            self.conclude(now, &mut effects);
+        }
+        effects
+    }
+
+    fn heed_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let clusters: Vec<_> = self.peers.keys().cloned().collect();
         for cluster in clusters {
             while let Some(event) = self
@@ -368,7 +405,7 @@ impl Plane {
                 .get_mut(&cluster)
                 .and_then(|peer| peer.relation.poll_event())
             {
-                self.heed(&cluster, event, now, &mut effects);
+                self.heed(&cluster, event, now, effects);
             }
             let Some(peer) = self.peers.get_mut(&cluster) else {
                 continue;
@@ -382,12 +419,13 @@ impl Plane {
                 effects.push(Effect::KeepPeer(cluster));
             }
         }
-        self.conclude(now, &mut effects);
-        effects
     }
 
     fn conclude(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let dirty = std::mem::take(&mut self.dirty);
+        if dirty.is_empty() {
+            return;
+        }
         let mut put = Vec::new();
         let mut remove = Vec::new();
         if dirty.has_links {

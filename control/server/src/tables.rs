@@ -15,6 +15,9 @@ mod tests;
 /// Most keys of entries that are gone which are remembered; consumers that missed more are told everything.
 const GONE_MAX: usize = 100_000;
 
+/// What changed again since is noted up to this many times beyond once for each entry.
+const NOTED_AGAIN: usize = 1_000;
+
 /// All entries at one revision.
 #[derive(Debug)]
 pub struct Tables {
@@ -23,6 +26,8 @@ pub struct Tables {
     entries: BTreeMap<EntryKey, Standing>,
     /// Which keys changed last in which revision.
     changed: BTreeMap<u64, Vec<EntryKey>>,
+    /// How many keys that are.
+    noted: usize,
     gone: usize,
     /// Changes up to here may be forgotten.
     forgotten: u64,
@@ -60,6 +65,7 @@ impl Tables {
             revision: 0,
             entries: BTreeMap::new(),
             changed: BTreeMap::new(),
+            noted: 0,
             gone: 0,
             forgotten: 0,
         }
@@ -97,8 +103,12 @@ impl Tables {
             return false;
         }
         self.revision = next;
+        self.noted += keys.len();
         self.changed.insert(next, keys);
         self.forget();
+        if self.noted > self.entries.len() * 2 + NOTED_AGAIN {
+            self.compact();
+        }
         true
     }
 
@@ -116,6 +126,7 @@ impl Tables {
                 return;
             };
             self.forgotten = revision;
+            self.noted -= keys.len();
             for key in keys {
                 let is_gone_since =
                     |standing: &Standing| standing.since == revision && standing.entry.is_none();
@@ -125,6 +136,20 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// Notes each key at its last change only: that is all that consumers are told.
+    fn compact(&mut self) {
+        let entries = &self.entries;
+        self.changed.retain(|revision, keys| {
+            keys.retain(|key| {
+                let standing = entries.get(key);
+                standing.is_some_and(|standing| standing.since == *revision)
+            });
+            keys.shrink_to_fit();
+            !keys.is_empty()
+        });
+        self.noted = self.changed.values().map(Vec::len).sum();
     }
 
     /// The entry with this key.

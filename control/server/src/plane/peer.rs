@@ -90,7 +90,7 @@ impl Peer {
     /// Whether its control plane is connected.
     #[must_use]
     pub fn has_session(&self) -> bool {
-        self.relation.summary().session.is_some()
+        self.relation.session().is_some()
     }
 }
 

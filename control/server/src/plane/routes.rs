@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use corinth_api::{Entry, EntryKey};
 use corinth_model::{
     ClusterName, Condition, DnsName, ImportRule, Offer, Offered, OfferedPort, OwnPort, OwnService,
-    PortNumber, Protocol, Route, ServiceId, ServiceKind, Share, Wanted, merge,
+    PortNumber, Protocol, QUARANTINE, Route, ServiceId, ServiceKind, Share, Wanted, merge,
 };
 
 use super::names::Standing;
@@ -27,7 +27,7 @@ impl Plane {
         if services.is_empty() {
             return;
         }
-        let mut has_other_routes = false;
+        let mut others = Vec::new();
         let mut told = services.clone();
         for service in services {
             let routes = self.merge_one(service);
@@ -35,14 +35,23 @@ impl Plane {
             told.extend(self.names.set(service, claims));
             let before = self.routes.remove(service).unwrap_or_default();
             let (held, kept) = (keys(&before), keys(&routes));
-            has_other_routes |= held != kept;
+            if held != kept {
+                let both = before.iter().chain(&routes);
+                others.extend(both.map(|route| super::wanted(route, None).service));
+            }
             remove.extend(held.difference(&kept).cloned());
             if !routes.is_empty() {
                 self.routes.insert(service.clone(), routes);
             }
         }
-        if has_other_routes || self.dirty_ports(services) {
+        if self.dirty_ports(services) {
             self.assign_ports(now, put, effects);
+        } else if !others.is_empty() {
+            if self.has_no_port_for(&others, now) {
+                self.note_without(services, now);
+            } else {
+                self.assign_ports(now, put, effects);
+            }
         }
         for service in &told {
             self.note_conflicts(service, now);
@@ -203,6 +212,31 @@ impl Plane {
         })
     }
 
+    /// Whether giving ports anew would give and take none, although these came or went: all are given, none can be
+    /// freed yet, and none of these has or had one. Tells so without a look at every route there is.
+    fn has_no_port_for(&self, others: &[String], now: Now) -> bool {
+        let is_full = self
+            .no_port_before
+            .is_some_and(|at| now.unix_ms / 1_000 < at);
+        is_full && !others.iter().any(|service| self.ports.knows(service))
+    }
+
+    fn note_without(&mut self, services: &BTreeSet<ServiceId>, now: Now) {
+        for service in services {
+            let routes = self.routes.get(service).into_iter().flatten();
+            let mut ports =
+                routes.map(|route| self.ports.port(&super::wanted(route, None).service));
+            let is_without = ports.any(|port| port.is_none());
+            let about = About::service(service);
+            if is_without {
+                self.conditions
+                    .raise(Condition::NoImportPort, about, "", now.unix_ms);
+            } else {
+                self.conditions.clear(Condition::NoImportPort, &about);
+            }
+        }
+    }
+
     /// Gives every route an import port while there are any; routes whose port is another one are put anew.
     fn assign_ports(&mut self, now: Now, put: &mut Vec<Entry>, effects: &mut Vec<Effect>) {
         let routes = self.routes.values().flatten();
@@ -218,24 +252,28 @@ impl Plane {
             .ports
             .assign(&self.ports, &wanted, now.unix_ms / 1_000);
         let before = std::mem::replace(&mut self.ports, assigned.book);
+        let seconds = now.unix_ms / 1_000;
+        let is_full = !assigned.without.is_empty();
+        // One that is freed from now on stays free for as long.
+        let frees_at = || {
+            let soonest = seconds.saturating_add(QUARANTINE.as_secs());
+            self.ports.frees_at().map_or(soonest, |at| at.min(soonest))
+        };
+        self.no_port_before = is_full.then(frees_at);
         if before != self.ports {
             effects.push(Effect::KeepPorts);
         }
-        let moved = self.routes.values().flatten().filter(|route| {
-            let name = super::wanted(route, None).service;
-            before.port(&name) != self.ports.port(&name)
-        });
-        put.extend(moved.map(|route| Entry::Route(self.as_told(route))));
-        let without: BTreeSet<_> = assigned.without.into_iter().collect();
-        let routes = self.routes.iter();
-        let about: BTreeSet<_> = routes
-            .filter(|(_, routes)| {
-                let mut routes = routes.iter();
-                routes.any(|route| without.contains(&super::wanted(route, None).service))
-            })
-            .map(|(service, _)| About::service(service))
-            .collect();
-        let about: Vec<_> = about.into_iter().collect();
+        // Names are made once: there may be a hundred thousand of them.
+        let mut about = BTreeSet::new();
+        for (route, wanted) in self.routes.values().flatten().zip(&wanted) {
+            let port = self.ports.port(&wanted.service);
+            if before.port(&wanted.service) != port {
+                put.push(Entry::Route(self.as_told(route)));
+            }
+            if port.is_none() {
+                about.insert(About::service(&route.name.service));
+            }
+        }
         self.conditions
             .replace(Condition::NoImportPort, &about, "", now.unix_ms);
     }

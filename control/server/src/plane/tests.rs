@@ -1,5 +1,7 @@
 //! What a plane concludes from what it is told, without streams and files.
 
+mod ports;
+
 use corinth_api::peering::{Digester, Hello, PROTOCOL, State};
 use corinth_identity::Authority;
 use corinth_model::{Accepted, PortRange, Target};

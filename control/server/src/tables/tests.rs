@@ -70,6 +70,24 @@ fn a_consumer_that_missed_more_than_is_remembered_is_told_everything() {
     assert!(!tables.since(Some((INSTANCE, before))).unwrap().is_whole);
 }
 
+#[test]
+fn what_changes_again_and_again_takes_no_more_room() {
+    let mut tables = tables(&[1, 2, 3]);
+    for _ in 0..5_000 {
+        tables.update([], [entry(1).key()]);
+        tables.update([entry(1)], []);
+    }
+    let noted = tables.changed.values().map(Vec::len).sum::<usize>();
+    assert_eq!(noted, tables.noted);
+    assert!(noted <= 6 + NOTED_AGAIN, "{noted} keys");
+    for (held, missed) in [(1, [2, 3, 1].as_slice()), (3, &[1])] {
+        let change = tables.since(Some((INSTANCE, held))).unwrap();
+        let put: Vec<_> = change.put.iter().map(|entry| entry.key()).collect();
+        let missed: Vec<_> = missed.iter().map(|number| entry(*number).key()).collect();
+        assert_eq!((change.is_whole, put), (false, missed));
+    }
+}
+
 proptest! {
     #[test]
     fn whoever_takes_every_difference_holds_what_there_is(

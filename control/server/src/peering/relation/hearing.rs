@@ -265,8 +265,15 @@ impl Relation {
         let Some(Session { hear, due, .. }) = &mut self.session else {
             return;
         };
-        if !matches!(hear, Hear::Delta) {
-            return;
+        match hear {
+            Hear::Delta => {}
+            // The end of the snapshot has not come, and will not come any more.
+            Hear::Snapshot { .. } => {
+                *hear = Hear::Waiting;
+                self.held.want_everything();
+                return self.ask_for_everything(now);
+            }
+            Hear::Greeting | Hear::Waiting | Hear::Refused => return,
         }
         if version < self.held.version() {
             self.conditions.set(Condition::VersionWentBack, true);

@@ -82,6 +82,23 @@ fn what_lies_outside_the_grant_is_not_taken_and_shows() {
 }
 
 #[test]
+fn a_snapshot_whose_end_never_comes_is_asked_for_again() {
+    let (mut west, now) = west();
+    let mut whole = snapshot(5, &["a.shop", "b.shop"]);
+    let Some(Message::SnapshotEnd { version, digest }) = whole.pop() else {
+        panic!("a snapshot has an end");
+    };
+    whole.push(Message::Digest { version, digest });
+    tell(&mut west, now, whole);
+    let written = std::iter::from_fn(|| west.relation.poll_transmit());
+    let asked = written.filter(|(_, message)| *message == Message::Resync);
+    assert_eq!(asked.count(), 1);
+    tell(&mut west, now, snapshot(5, &["b.shop"]));
+    let (_, freshness) = west.relation.offer(&id("a.shop")).unwrap();
+    assert!(matches!(freshness, Freshness::Stale { .. }));
+}
+
+#[test]
 fn endless_entries_are_taken_up_to_the_quota_and_remembered_up_to_a_bound() {
     let (mut west, now) = west();
     let begin = Message::SnapshotBegin {
