@@ -243,6 +243,8 @@ fn an_import_that_names_a_silent_peer_has_it_as_a_candidate_until_it_tells_its_o
             relation.handle_message(SessionId(1), message, now.instant, now.unix_ms);
         }
     });
+    let instant = plane.poll_timeout().unwrap();
+    plane.handle_timeout(Now { instant, ..now() });
     assert_eq!(candidates(&plane), []);
 }
 
