@@ -226,10 +226,11 @@ impl Cluster for ObjectsFile {
             WriteError::Conflict(first.unwrap_or_default())
         })?;
         disk::replace(&shared.path, text.as_bytes()).map_err(|error| shared.failed(error))?;
-        shared.keep(&text);
-        known.seen = Some(text);
         known.good = again;
         shared.publish(&known);
+        // The copy is for a later start: nobody waits for it.
+        shared.keep(&text);
+        known.seen = Some(text);
         Ok(())
     }
 }
