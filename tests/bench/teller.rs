@@ -126,7 +126,9 @@ impl Teller {
         self.line = vec![
             tokio::spawn(count(from_us, to_hub, Arc::clone(&self.bytes))),
             tokio::spawn(count(from_hub, to_us, Arc::clone(&self.bytes))),
-            tokio::spawn(exchange::call(relations, hub, ours)),
+            tokio::spawn(async move {
+                exchange::call(relations, hub, ours).await;
+            }),
         ];
     }
 
@@ -196,6 +198,13 @@ impl Relations for Told {
             heard.acknowledged = acknowledged.unwrap_or(heard.acknowledged);
             heard.has_digest |= is_digest;
         });
+        self.settle();
+    }
+
+    fn malformed(&self, _: &ClusterName, session: SessionId) {
+        let mut relation = self.relation.lock();
+        relation.handle_malformed(session, Instant::now());
+        drop(relation);
         self.settle();
     }
 
