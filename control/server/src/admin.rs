@@ -190,12 +190,10 @@ impl wire::admin_server::Admin for Admin {
                 self.farewell(&cluster, Farewell::Unlinked).await;
                 self.write(Write::Unlink(cluster)).await?;
             }
-            Change::Confirm => self.shared.change(|plane, now| {
-                let confirmed = plane.relate(&cluster, now, |relation| {
-                    relation.confirm_stale();
-                });
-                confirmed.map(|((), effects)| effects).unwrap_or_default()
-            }),
+            Change::Confirm => {
+                self.shared
+                    .relate(&cluster, |relation, _| relation.confirm_stale());
+            }
         }
         Ok(Response::new(wire::ChangeLinkResponse {}))
     }

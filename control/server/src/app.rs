@@ -24,7 +24,7 @@ use crate::keep::{Keep, KeepError};
 use crate::link::OwnSide;
 use crate::link::invitations::Invitations;
 use crate::link::inviter::Inviter;
-use crate::peering::{OpenedBy, SessionId};
+use crate::peering::{OpenedBy, Relation, SessionId};
 use crate::plane::{Effect, Now, Plane, Terms};
 use crate::routes::{Consumers, Source};
 use crate::settings::Settings;
@@ -270,6 +270,14 @@ impl Shared {
         self.carry_out(effects);
     }
 
+    /// Changes one relation, if the cluster is linked, and carries out what follows.
+    pub(crate) fn relate(&self, cluster: &ClusterName, change: impl FnOnce(&mut Relation, Now)) {
+        self.change(|plane, now| {
+            let changed = plane.relate(cluster, now, |relation| change(relation, now));
+            changed.map(|((), effects)| effects).unwrap_or_default()
+        });
+    }
+
     fn use_declarations(&self) {
         let declared = self.cluster.declared().borrow().clone();
         self.change(|plane, now| {
@@ -376,10 +384,7 @@ impl Shared {
 
     /// Says goodbye to a peer, and waits until it has been sent, but not for ever.
     pub(crate) async fn farewell(&self, cluster: &ClusterName, farewell: Farewell) {
-        self.change(|plane, now| {
-            let said = plane.relate(cluster, now, |relation| relation.goodbye(farewell));
-            said.map(|((), effects)| effects).unwrap_or_default()
-        });
+        self.relate(cluster, |relation, _| relation.goodbye(farewell));
         self.end_sessions(cluster);
         let has_sessions = |sessions: &Sessions| sessions.keys().any(|(peer, _)| peer == cluster);
         let is_over = async {
@@ -469,20 +474,14 @@ impl Relations for Shared {
     }
 
     fn received(&self, peer: &ClusterName, session: SessionId, message: Message) {
-        self.change(|plane, now| {
-            let told = plane.relate(peer, now, |relation| {
-                relation.handle_message(session, message, now.instant, now.unix_ms);
-            });
-            told.map(|((), effects)| effects).unwrap_or_default()
+        self.relate(peer, |relation, now| {
+            relation.handle_message(session, message, now.instant, now.unix_ms);
         });
     }
 
     fn malformed(&self, peer: &ClusterName, session: SessionId) {
-        self.change(|plane, now| {
-            let told = plane.relate(peer, now, |relation| {
-                relation.handle_malformed(session, now.instant);
-            });
-            told.map(|((), effects)| effects).unwrap_or_default()
+        self.relate(peer, |relation, now| {
+            relation.handle_malformed(session, now.instant)
         });
     }
 
@@ -500,11 +499,8 @@ impl Relations for Shared {
     fn closed(&self, peer: &ClusterName, session: SessionId) {
         self.sessions.lock().remove(&(peer.clone(), session));
         self.session_ended.notify_waiters();
-        self.change(|plane, now| {
-            let told = plane.relate(peer, now, |relation| {
-                relation.handle_closed(session, now.instant);
-            });
-            told.map(|((), effects)| effects).unwrap_or_default()
+        self.relate(peer, |relation, now| {
+            relation.handle_closed(session, now.instant)
         });
         self.dialling.look();
     }

@@ -115,11 +115,8 @@ impl Shared {
 
     /// No session came of what was asked for.
     pub(super) fn back_off(&self, cluster: &ClusterName) {
-        self.change(|plane, now| {
-            let told = plane.relate(cluster, now, |relation| {
-                relation.handle_dial_failed(now.instant);
-            });
-            told.map(|((), effects)| effects).unwrap_or_default()
+        self.relate(cluster, |relation, now| {
+            relation.handle_dial_failed(now.instant)
         });
         self.dialling.look();
     }
