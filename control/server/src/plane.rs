@@ -11,7 +11,7 @@ use corinth_api::peering::Message;
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_model::{
     ClusterName, Condition, Instance, MergeConflict, PortAllocator, PortBook, Route, ServiceId,
-    TrustDomain, Version, Wanted,
+    TrustDomain, Version,
 };
 
 use crate::cluster::{Declared, DeclaredLink, LinkMode};
@@ -234,12 +234,9 @@ impl Plane {
             .cloned()
             .collect();
         for cluster in gone {
-            if let Some(peer) = self.peers.remove(&cluster) {
-                self.dirty
-                    .services
-                    .extend(peer.relation.offers().map(|(id, ..)| id.clone()));
-            }
+            self.mark_offers(&cluster);
             self.mark_imports(&cluster);
+            self.peers.remove(&cluster);
             self.conditions.forget_peer(&cluster);
             effects.push(Effect::ForgetPeer(cluster));
         }
@@ -260,9 +257,8 @@ impl Plane {
         relation.set_accepted(link.accepted.clone(), peer::limits(link).quota);
         relation.set_trust(own.bundle_sequence, Arc::clone(&own.roots));
         relation.set_gateways(own.gateways.clone().into(), own.slots);
-        let offered = relation.offers().map(|(id, ..)| id.clone());
-        self.dirty.services.extend(offered);
         self.dirty.has_links = true;
+        self.mark_offers(cluster);
         self.mark_imports(cluster);
     }
 
@@ -534,15 +530,6 @@ fn differing<K: Ord + Clone, V: PartialEq>(
         .filter(|(key, value)| other.get(*key) != Some(*value));
     let added = other.iter().filter(|(key, _)| !one.contains_key(*key));
     changed.chain(added).map(|(key, _)| key.clone()).collect()
-}
-
-/// How a service port is called in the book of ports.
-fn wanted(route: &Route, fixed: Option<corinth_model::PortNumber>) -> Wanted {
-    let name = &route.name;
-    Wanted {
-        service: format!("{}:{}/{}", name.service, name.port, route.protocol),
-        fixed,
-    }
 }
 
 impl Plane {

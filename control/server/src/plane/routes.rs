@@ -37,7 +37,7 @@ impl Plane {
             let (held, kept) = (keys(&before), keys(&routes));
             if held != kept {
                 let both = before.iter().chain(&routes);
-                others.extend(both.map(|route| super::wanted(route, None).service));
+                others.extend(both.map(in_book));
             }
             remove.extend(held.difference(&kept).cloned());
             if !routes.is_empty() {
@@ -224,8 +224,7 @@ impl Plane {
     fn note_without(&mut self, services: &BTreeSet<ServiceId>, now: Now) {
         for service in services {
             let routes = self.routes.get(service).into_iter().flatten();
-            let mut ports =
-                routes.map(|route| self.ports.port(&super::wanted(route, None).service));
+            let mut ports = routes.map(|route| self.port_of(route));
             let is_without = ports.any(|port| port.is_none());
             let about = About::service(service);
             if is_without {
@@ -244,15 +243,15 @@ impl Plane {
             .map(|route| {
                 let key = (route.name.service.clone(), route.name.port);
                 let import = self.declared.imports.get(&key);
-                super::wanted(route, import.and_then(|import| import.import_port))
+                Wanted {
+                    service: in_book(route),
+                    fixed: import.and_then(|import| import.import_port),
+                }
             })
             .collect();
-        let assigned = self
-            .terms
-            .ports
-            .assign(&self.ports, &wanted, now.unix_ms / 1_000);
-        let before = std::mem::replace(&mut self.ports, assigned.book);
         let seconds = now.unix_ms / 1_000;
+        let assigned = self.terms.ports.assign(&self.ports, &wanted, seconds);
+        let before = std::mem::replace(&mut self.ports, assigned.book);
         let is_full = !assigned.without.is_empty();
         // One that is freed from now on stays free for as long.
         let frees_at = || {
@@ -284,9 +283,7 @@ impl Plane {
         // Mostly there are none, and then nobody is looked for among many routes.
         let routes = self.routes.iter().filter(|_| !closed.is_empty());
         for (service, routes) in routes {
-            let ports = routes
-                .iter()
-                .filter_map(|route| self.ports.port(&super::wanted(route, None).service));
+            let ports = routes.iter().filter_map(|route| self.port_of(route));
             let words: Vec<_> = ports
                 .filter_map(|port| Some(closed.get(&port)?.as_str()))
                 .collect();
@@ -306,7 +303,11 @@ impl Plane {
         port: PortNumber,
         protocol: Protocol,
     ) -> Option<PortNumber> {
-        self.ports.port(&format!("{service}:{port}/{protocol}"))
+        self.ports.port(&name_in_book(service, port, protocol))
+    }
+
+    fn port_of(&self, route: &Route) -> Option<PortNumber> {
+        self.ports.port(&in_book(route))
     }
 
     /// A route as gateways are told of it: with its import port, and with those server names that no other service has.
@@ -315,11 +316,20 @@ impl Plane {
         let names = route.sni_names.iter();
         let names = names.filter(|name| self.names.owner(name) == Some(&route.name.service));
         Route {
-            import_port: self.ports.port(&super::wanted(route, None).service),
+            import_port: self.port_of(route),
             sni_names: names.cloned().collect(),
             ..route.clone()
         }
     }
+}
+
+/// How a service port is called in the book of ports.
+fn name_in_book(service: &ServiceId, port: PortNumber, protocol: Protocol) -> String {
+    format!("{service}:{port}/{protocol}")
+}
+
+fn in_book(route: &Route) -> String {
+    name_in_book(&route.name.service, route.name.port, route.protocol)
 }
 
 fn keys(routes: &[Route]) -> BTreeSet<EntryKey> {
