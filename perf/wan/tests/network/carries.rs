@@ -35,12 +35,14 @@ fn a_network_that_does_nothing_carries_everything() {
         counters.arrived_packets == counters.delivered_packets + counters.held_packets
     };
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !wan.counters().iter().all(is_counted) {
+    let [forward, back] = loop {
         let counters = wan.counters();
+        if counters.iter().all(is_counted) {
+            break counters;
+        }
         assert!(Instant::now() < deadline, "packets are lost: {counters:?}");
         thread::yield_now();
-    }
-    let [forward, back] = wan.counters();
+    };
     for counters in [forward, back] {
         assert_eq!(counters.dropped.sum() - counters.dropped.local, 0);
         assert_eq!(counters.device_dropped, 0);
