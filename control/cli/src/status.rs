@@ -69,9 +69,13 @@ pub(crate) fn status(terminal: &Terminal, args: &StatusArgs) -> Result<Exit, Tro
     if args.watch {
         return watch(terminal, &places, args);
     }
-    let mut answers = Answers::ask(&places, args)?;
+    let answers = Answers::ask(&places, args)?;
     if answers.answered.is_empty() {
-        let first = answers.silent.pop().map(|(_, trouble)| trouble);
+        let first = answers
+            .silent
+            .into_iter()
+            .next()
+            .map(|(_, trouble)| trouble);
         return Err(first.unwrap_or_else(|| Trouble::internal("nobody was asked", "no place")));
     }
     let exit = if answers.silent.is_empty() {

@@ -394,6 +394,19 @@ fn one_that_does_not_answer_makes_the_answer_partial() {
 }
 
 #[test]
+fn if_nobody_answers_the_first_that_was_asked_is_told_of() {
+    let sockets = ["/nowhere/first.sock", "/nowhere/second.sock"];
+    let asked = ["status", "--control", sockets[0], "--control", sockets[1]];
+    corinth(&asked).trouble(
+        3,
+        "no answer from the control plane at /nowhere/first.sock",
+        "No such file or directory (os error 2)",
+        "does the node run, as a user whose socket you may open? \
+         Name another one with --config FILE or --control PATH",
+    );
+}
+
+#[test]
 fn a_path_is_walked_on_both_sides_and_says_what_blocks() {
     let folder = Folder::new();
     let near = east(&folder, Answers::healthy());
