@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The stretch before a packet is due that is spun even if the thread always woke in time.
 const SPIN_MIN: Duration = Duration::from_micros(30);
 /// A machine that takes longer than this is busy, not slow; guessing would only make it worse.
-const TYPICAL_MAX: Duration = Duration::from_micros(100);
+const TYPICAL_MAX: Duration = Duration::from_micros(250);
 /// How far one observation moves the median.
 const STEP: Duration = Duration::from_micros(2);
 
