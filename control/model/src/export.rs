@@ -171,7 +171,7 @@ impl ExportTable {
         Self::build_shared(own, exports.into_iter().map(Arc::new).collect())
     }
 
-    /// As [`build`](Self::build), of exports that another table may hold as well.
+    /// As [`build`](Self::build), of exports that somebody else may hold as well.
     ///
     /// # Errors
     /// Every conflict among them.

@@ -27,6 +27,7 @@ mod reason;
 mod refusal;
 mod route;
 mod table;
+mod tables;
 
 #[cfg(test)]
 mod properties;
@@ -60,4 +61,5 @@ pub use ports::{Assigned, PortAllocator, PortBook, PortRange, QUARANTINE, Wanted
 pub use reason::{Culprit, Failure, Reason};
 pub use refusal::Refusal;
 pub use route::{Candidate, Replay, Route, Target};
-pub use table::{Peer, PeerConflict, RouteConflict, RouteTable, Tables};
+pub use table::{RouteConflict, RouteKey, RouteTable};
+pub use tables::{Peer, PeerConflict, Tables};

@@ -138,6 +138,45 @@ impl PortAllocator {
         }
     }
 
+    /// The same for a book that gives every service a port, when few come, without chosen ports, and few go: takes time
+    /// proportional to what was freed lately, and seldom to what is given. Returns whether each has a port now; if not,
+    /// [`assign`](Self::assign) is to be asked with all that are wanted.
+    #[must_use]
+    pub fn adjust(&self, book: &mut PortBook, gone: &[String], came: &[String], now: u64) -> bool {
+        for service in gone {
+            if let Some(port) = book.given.remove(service) {
+                let service = service.clone();
+                book.freed.insert(port, Freed { service, at: now });
+            }
+        }
+        let lately = book.had_lately();
+        let back: Vec<_> = came
+            .iter()
+            .filter(|service| !book.given.contains_key(*service))
+            .filter_map(|service| Some((service.clone(), *lately.get(service.as_str())?)))
+            .filter(|(_, port)| self.may_give(*port))
+            .collect();
+        book.expire(now);
+        for (service, port) in back {
+            book.freed.remove(&port);
+            book.given.insert(service, port);
+        }
+        let has_none = |service: &&String| !book.given.contains_key(*service);
+        let new: Vec<_> = came.iter().filter(has_none).cloned().collect();
+        if new.is_empty() {
+            return true;
+        }
+        let in_use: BTreeSet<_> = book.given.values().copied().collect();
+        let free = (self.range.first.get()..=self.range.last.get())
+            .filter_map(PortNumber::new)
+            .filter(|port| self.may_give(*port) && !in_use.contains(port))
+            .filter(|port| !book.freed.contains_key(port));
+        let free: Vec<_> = free.take(new.len()).collect();
+        let is_enough = free.len() == new.len();
+        book.given.extend(new.into_iter().zip(free));
+        is_enough
+    }
+
     fn may_give(&self, port: PortNumber) -> bool {
         self.range.contains(port) && !self.taken.contains(&port.get())
     }
@@ -173,31 +212,22 @@ impl PortBook {
             .collect()
     }
 
+    /// Forgets who had ports that anybody may have at `now`.
+    fn expire(&mut self, now: u64) {
+        self.freed.retain(|_, freed| {
+            // A clock that was set back must not keep a port away for longer than the quarantine.
+            freed.at = freed.at.min(now);
+            now - freed.at < QUARANTINE.as_secs()
+        });
+    }
+
     /// Ports that nobody else may have at `now`: those freed lately, and those that are given and may be freed now.
     fn freed_by(&self, now: u64) -> BTreeMap<PortNumber, Freed> {
-        let lately = self.freed.iter().map(|(port, freed)| {
-            // A clock that was set back must not keep a port away for longer than the quarantine.
-            let at = freed.at.min(now);
-            (
-                *port,
-                Freed {
-                    service: freed.service.clone(),
-                    at,
-                },
-            )
-        });
-        let mut freed: BTreeMap<_, _> = lately
-            .filter(|(_, freed)| now - freed.at < QUARANTINE.as_secs())
-            .collect();
-        for (service, port) in &self.given {
-            freed.insert(
-                *port,
-                Freed {
-                    service: service.clone(),
-                    at: now,
-                },
-            );
+        let mut book = self.clone();
+        book.expire(now);
+        for (service, port) in book.given {
+            book.freed.insert(port, Freed { service, at: now });
         }
-        freed
+        book.freed
     }
 }

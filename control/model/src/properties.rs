@@ -1,16 +1,17 @@
 //! What holds for any input: parsers return, names have one spelling, tables agree with a naive search.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::testing::{cluster, export, route};
+use crate::testing::{cluster, dns, export, route};
 use crate::{
     AddressSource, ClusterName, DNS_NAME_MAX_BYTES, DnsName, Endpoint, Export, ExportTable, Label,
-    Locality, Protocol, Reason, Route, RouteName, RouteTable, Scope, SniName, SpiffeId, Target,
-    TrustDomain, diff,
+    Locality, PortNumber, Protocol, Reason, Route, RouteName, RouteTable, Scope, SniName, SpiffeId,
+    Target, TrustDomain, diff,
 };
 
 const CLUSTERS: [&str; 4] = ["east", "west", "north", "south"];
@@ -73,6 +74,42 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
         let is_new = |route: &Route| seen.insert((route.name.clone(), route.protocol));
         routes.into_iter().filter(is_new).collect()
     })
+}
+
+/// The same with import ports and server names, of which several may want one.
+fn contending_routes() -> impl Strategy<Value = Vec<Route>> {
+    let wants = vec((option::of(20_000..20_012_u16), option::of(0..8_u8)), 12);
+    (routes(), wants).prop_map(|(mut routes, wants)| {
+        for (route, (import_port, name)) in routes.iter_mut().zip(wants) {
+            route.import_port = import_port.and_then(PortNumber::new);
+            if route.protocol == Protocol::Tcp {
+                let names = name.map(|name| dns(&format!("name-{name}.example")));
+                route.sni_names = names.into_iter().collect();
+            }
+        }
+        routes
+    })
+}
+
+/// Everything a table finds: by name, import port and server name.
+fn found(table: &RouteTable) -> Vec<Option<String>> {
+    let ports = (20_000..20_012).filter_map(PortNumber::new);
+    let protocols = [Protocol::Tcp, Protocol::Udp];
+    let by_port = ports.flat_map(|port| protocols.map(|of| table.by_import_port(port, of)));
+    let by_port: Vec<_> = by_port
+        .map(|found| found.map(|route| route.name.to_string()))
+        .collect();
+    let names = (0..8).map(|name| format!("name-{name}.example"));
+    let services = (0..3).flat_map(|service| {
+        let pins = CLUSTERS.iter().map(|cluster| format!("{cluster}."));
+        let fronts = std::iter::once(String::new()).chain(pins);
+        fronts.map(move |pin| format!("{pin}service-{service}.shop.svc.clusterset.local"))
+    });
+    let by_sni = names.chain(services).map(|name| {
+        let found = table.by_sni(&SniName::parse(&name).unwrap());
+        Some(found.map_or_else(|no| format!("{no:?}"), |route| route.name.to_string()))
+    });
+    by_port.into_iter().chain(by_sni).collect()
 }
 
 fn exports() -> impl Strategy<Value = Vec<Export>> {
@@ -207,6 +244,56 @@ proptest! {
         );
         prop_assert!(table.iter().eq(other.iter()));
         prop_assert!(diff(&table, &other).is_empty());
+    }
+
+    #[test]
+    fn a_table_that_is_changed_finds_what_one_built_anew_finds(
+        states in vec(contending_routes(), 1..5),
+    ) {
+        let own = cluster("east");
+        let mut table = RouteTable::empty(&own);
+        for routes in states {
+            let gone = table.iter().map(|route| ((route.name.clone(), route.protocol), None));
+            let put = routes.iter().map(|route| {
+                let key = (route.name.clone(), route.protocol);
+                (key, Some(Arc::new(route.clone())))
+            });
+            let changed = table.changed(gone.chain(put).collect());
+            let built = RouteTable::build(&own, routes);
+            prop_assert_eq!(&changed, &built);
+            if let Ok(changed) = changed {
+                let built = built.unwrap();
+                prop_assert_eq!(found(&changed), found(&built));
+                prop_assert_eq!(changed.len(), built.len());
+                prop_assert!(changed.iter().eq(built.iter()));
+                table = changed;
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_some_routes_leaves_the_others(
+        (before, after, kept) in (contending_routes(), contending_routes(), vec(any::<bool>(), 12)),
+    ) {
+        let own = cluster("east");
+        let Ok(table) = RouteTable::build(&own, before.clone()) else {
+            return Ok(());
+        };
+        let key = |route: &Route| (route.name.clone(), route.protocol);
+        // Some go, some come, some are replaced; the rest is not spoken of.
+        let gone = before.iter().zip(&kept).filter(|(_, kept)| !**kept);
+        let changes: BTreeMap<_, _> = gone
+            .map(|(route, _)| (key(route), None))
+            .chain(after.iter().map(|route| (key(route), Some(Arc::new(route.clone())))))
+            .collect();
+        let staying = before.iter().filter(|route| !changes.contains_key(&key(route)));
+        let whole: Vec<_> = staying.cloned().chain(after).collect();
+        let (changed, built) = (table.changed(changes), RouteTable::build(&own, whole));
+        prop_assert_eq!(changed.is_ok(), built.is_ok());
+        if let (Ok(changed), Ok(built)) = (changed, built) {
+            prop_assert_eq!(found(&changed), found(&built));
+            prop_assert_eq!(changed, built);
+        }
     }
 
     #[test]

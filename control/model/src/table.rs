@@ -1,17 +1,15 @@
-//! Tables: all routes, exports and peers of one cluster at one revision. Built beside the old ones, swapped in whole.
+//! All routes of one cluster. A table shares with the one it was made from what did not change, so that a small change
+//! of a large table takes little time and memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use indexmap::{Equivalent, IndexMap};
+use rpds::HashTrieMapSync;
 use serde::Serialize;
 
-use crate::export::ExportTable;
-use crate::identity::TrustDomain;
 use crate::name::{
     ClusterName, DnsName, PortNumber, Protocol, RouteName, Scope, ScopedService, SniName,
 };
-use crate::only::Only;
 use crate::refusal::Refusal;
 use crate::route::{Route, Target};
 
@@ -78,15 +76,37 @@ pub enum RouteConflict {
     },
 }
 
-type RouteKey = (RouteName, Protocol);
+/// What is the same for a route before and after it changes.
+pub type RouteKey = (RouteName, Protocol);
 
-/// [`RouteKey`] by reference; hashes like it.
-#[derive(Hash)]
-struct RouteKeyRef<'a>(&'a RouteName, Protocol);
+/// The routes of one name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct OfName {
+    tcp: Option<Arc<Route>>,
+    udp: Option<Arc<Route>>,
+}
 
-impl Equivalent<RouteKey> for RouteKeyRef<'_> {
-    fn equivalent(&self, key: &RouteKey) -> bool {
-        *self.0 == key.0 && self.1 == key.1
+impl OfName {
+    fn of(&self, protocol: Protocol) -> Option<&Arc<Route>> {
+        match protocol {
+            Protocol::Tcp => self.tcp.as_ref(),
+            Protocol::Udp => self.udp.as_ref(),
+        }
+    }
+
+    fn place(&mut self, protocol: Protocol) -> &mut Option<Arc<Route>> {
+        match protocol {
+            Protocol::Tcp => &mut self.tcp,
+            Protocol::Udp => &mut self.udp,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tcp.is_none() && self.udp.is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.tcp.iter().chain(&self.udp)
     }
 }
 
@@ -94,10 +114,12 @@ impl Equivalent<RouteKey> for RouteKeyRef<'_> {
 #[derive(Debug, Clone)]
 pub struct RouteTable {
     own: ClusterName,
-    by_name: IndexMap<RouteKey, Arc<Route>>,
-    by_import_port: IndexMap<(PortNumber, Protocol), Arc<Route>>,
-    by_sni_name: IndexMap<DnsName, Arc<Route>>,
-    tls_ports: IndexMap<ScopedService, Only<Arc<Route>>>,
+    by_name: HashTrieMapSync<RouteName, OfName>,
+    by_import_port: HashTrieMapSync<(PortNumber, Protocol), Arc<Route>>,
+    by_sni_name: HashTrieMapSync<DnsName, Arc<Route>>,
+    /// The few routes of each service, and none without any.
+    by_service: HashTrieMapSync<ScopedService, Vec<Arc<Route>>>,
+    len: usize,
 }
 
 impl RouteTable {
@@ -107,29 +129,7 @@ impl RouteTable {
     /// # Errors
     /// Every conflict among them.
     pub fn build(own: &ClusterName, routes: Vec<Route>) -> Result<Self, Vec<RouteConflict>> {
-        Self::build_shared(own, routes.into_iter().map(Arc::new).collect())
-    }
-
-    /// As [`build`](Self::build), of routes that another table may hold as well.
-    ///
-    /// # Errors
-    /// Every conflict among them.
-    pub fn build_shared(
-        own: &ClusterName,
-        mut routes: Vec<Arc<Route>>,
-    ) -> Result<Self, Vec<RouteConflict>> {
-        routes.sort_by(|a, b| order(a).cmp(&order(b)));
-        let mut table = Self::empty(own);
-        table.by_name.reserve_exact(routes.len());
-        let mut conflicts = Vec::new();
-        for route in routes {
-            table.add(route, &mut conflicts);
-        }
-        if conflicts.is_empty() {
-            Ok(table)
-        } else {
-            Err(conflicts)
-        }
+        Self::empty(own).with(routes.into_iter().map(Arc::new).collect())
     }
 
     /// The table of a cluster that has no routes.
@@ -137,10 +137,66 @@ impl RouteTable {
     pub fn empty(own: &ClusterName) -> Self {
         Self {
             own: own.clone(),
-            by_name: IndexMap::new(),
-            by_import_port: IndexMap::new(),
-            by_sni_name: IndexMap::new(),
-            tls_ports: IndexMap::new(),
+            by_name: HashTrieMapSync::default(),
+            by_import_port: HashTrieMapSync::default(),
+            by_sni_name: HashTrieMapSync::default(),
+            by_service: HashTrieMapSync::default(),
+            len: 0,
+        }
+    }
+
+    /// The table with other routes of these keys, or none of them. Takes time proportional to the changes, not to the
+    /// table.
+    ///
+    /// # Errors
+    /// Every conflict of the new routes among each other and with those that stay.
+    pub fn changed(
+        &self,
+        changes: BTreeMap<RouteKey, Option<Arc<Route>>>,
+    ) -> Result<Self, Vec<RouteConflict>> {
+        let mut table = self.clone();
+        for (name, protocol) in changes.keys() {
+            table.remove(name, *protocol);
+        }
+        table.with(changes.into_values().flatten().collect())
+    }
+
+    fn with(mut self, mut routes: Vec<Arc<Route>>) -> Result<Self, Vec<RouteConflict>> {
+        routes.sort_by(|a, b| order(a).cmp(&order(b)));
+        let mut conflicts = Vec::new();
+        for route in routes {
+            self.add(route, &mut conflicts);
+        }
+        if conflicts.is_empty() {
+            Ok(self)
+        } else {
+            Err(conflicts)
+        }
+    }
+
+    fn remove(&mut self, name: &RouteName, protocol: Protocol) {
+        let Some(of_name) = self.by_name.get_mut(name) else {
+            return;
+        };
+        let Some(route) = of_name.place(protocol).take() else {
+            return;
+        };
+        if of_name.is_empty() {
+            self.by_name.remove_mut(name);
+        }
+        self.len -= 1;
+        if let Some(port) = route.import_port {
+            self.by_import_port.remove_mut(&(port, protocol));
+        }
+        for sni in &route.sni_names {
+            self.by_sni_name.remove_mut(sni);
+        }
+        let service = service_of(&route);
+        if let Some(routes) = self.by_service.get_mut(&service) {
+            routes.retain(|one| !Arc::ptr_eq(one, &route));
+            if routes.is_empty() {
+                self.by_service.remove_mut(&service);
+            }
         }
     }
 
@@ -148,21 +204,22 @@ impl RouteTable {
         self.add_import_port(&route, conflicts);
         self.add_sni_names(&route, conflicts);
         check_candidates(&route, conflicts);
-        let service = ScopedService {
-            scope: route.name.scope.clone(),
-            service: route.name.service.clone(),
-        };
-        let tls_port = self.tls_ports.entry(service).or_default();
-        if route.is_tls() {
-            tls_port.add(Arc::clone(&route));
-        }
         let (name, protocol) = (route.name.clone(), route.protocol);
-        if self
-            .by_name
-            .insert((name.clone(), protocol), route)
+        let mut of_name = self.by_name.get(&name).cloned().unwrap_or_default();
+        if of_name
+            .place(protocol)
+            .replace(Arc::clone(&route))
             .is_some()
         {
+            let name = name.clone();
             conflicts.push(RouteConflict::DuplicateName { name, protocol });
+        }
+        self.by_name.insert_mut(name, of_name);
+        self.len += 1;
+        let service = service_of(&route);
+        match self.by_service.get_mut(&service) {
+            Some(routes) => routes.push(route),
+            None => self.by_service.insert_mut(service, vec![route]),
         }
     }
 
@@ -170,19 +227,16 @@ impl RouteTable {
         let Some(port) = route.import_port else {
             return;
         };
-        let protocol = route.protocol;
-        if let Some(first) = self
-            .by_import_port
-            .insert((port, protocol), Arc::clone(route))
-        {
-            let (first, second) = (first.name.clone(), route.name.clone());
+        let key = (port, route.protocol);
+        if let Some(first) = self.by_import_port.get(&key) {
             conflicts.push(RouteConflict::DuplicateImportPort {
                 port,
-                protocol,
-                first,
-                second,
+                protocol: route.protocol,
+                first: first.name.clone(),
+                second: route.name.clone(),
             });
         }
+        self.by_import_port.insert_mut(key, Arc::clone(route));
     }
 
     fn add_sni_names(&mut self, route: &Arc<Route>, conflicts: &mut Vec<RouteConflict>) {
@@ -199,28 +253,34 @@ impl RouteTable {
                     route,
                 });
             }
-            let first = self.by_sni_name.insert(sni.clone(), Arc::clone(route));
+            let first = self.by_sni_name.get(sni);
             if let Some(first) = first.filter(|first| !Arc::ptr_eq(first, route)) {
-                let (first, second) = (first.name.clone(), route.name.clone());
                 conflicts.push(RouteConflict::DuplicateSniName {
                     sni: sni.clone(),
-                    first,
-                    second,
+                    first: first.name.clone(),
+                    second: route.name.clone(),
                 });
             }
+            self.by_sni_name.insert_mut(sni.clone(), Arc::clone(route));
         }
     }
 
     /// The route of exactly this name.
     #[must_use]
     pub fn by_name(&self, name: &RouteName, protocol: Protocol) -> Option<&Arc<Route>> {
-        self.by_name.get(&RouteKeyRef(name, protocol))
+        self.by_name.get(name)?.of(protocol)
     }
 
     /// The route that is accepted on this port of the gateways.
     #[must_use]
     pub fn by_import_port(&self, port: PortNumber, protocol: Protocol) -> Option<&Arc<Route>> {
         self.by_import_port.get(&(port, protocol))
+    }
+
+    /// The ports on which routes of this protocol are accepted.
+    pub fn import_ports(&self, protocol: Protocol) -> impl Iterator<Item = PortNumber> {
+        let ports = self.by_import_port.keys();
+        ports.filter_map(move |(port, of)| (*of == protocol).then_some(*port))
     }
 
     /// The route a name means: the one of exactly this name, or for a name pinned to a cluster the route of any
@@ -255,21 +315,21 @@ impl RouteTable {
     }
 
     fn by_service(&self, service: &ScopedService) -> Result<Arc<Route>, Refusal> {
-        let exact = self.tls_ports.get(service);
-        match exact {
-            Some(Only::One(route)) => return Ok(Arc::clone(route)),
-            Some(Only::Several) => return Err(Refusal::AmbiguousName),
-            Some(Only::None) | None => {}
+        let exact = self.by_service.get(service);
+        match exact.map(|routes| tls_port(routes)) {
+            Some(Ok(Some(route))) => return Ok(Arc::clone(route)),
+            Some(Err(refusal)) => return Err(refusal),
+            Some(Ok(None)) | None => {}
         }
         // A pinned name without a TLS port of its own may still mean the one of any cluster.
         let any = ScopedService {
             scope: Scope::Any,
             service: service.service.clone(),
         };
-        let Some(any) = self.tls_ports.get(&any) else {
+        let Some(any) = self.by_service.get(&any) else {
             return Err(exact.map_or(Refusal::UnknownRoute, |_| Refusal::AmbiguousName));
         };
-        let any = any.one().ok_or(Refusal::AmbiguousName)?;
+        let any = tls_port(any)?.ok_or(Refusal::AmbiguousName)?;
         self.pinned(any, &service.scope)
             .ok_or(Refusal::UnknownRoute)
     }
@@ -302,21 +362,23 @@ impl RouteTable {
         }))
     }
 
-    /// All routes, by service, port, scope and protocol.
+    /// All routes, by service, port, scope and protocol. Puts them in order first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Route>> {
-        self.by_name.values()
+        let mut routes: Vec<_> = self.by_name.values().flat_map(OfName::iter).collect();
+        routes.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+        routes.into_iter()
     }
 
     /// How many routes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.len
     }
 
     /// Whether there are no routes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.len == 0
     }
 
     /// The cluster whose routes these are.
@@ -342,6 +404,22 @@ impl Serialize for RouteTable {
     }
 }
 
+fn service_of(route: &Route) -> ScopedService {
+    ScopedService {
+        scope: route.name.scope.clone(),
+        service: route.name.service.clone(),
+    }
+}
+
+/// The only one of a service's ports that is TLS, if there is any.
+fn tls_port(routes: &[Arc<Route>]) -> Result<Option<&Arc<Route>>, Refusal> {
+    let mut found = routes.iter().filter(|route| route.is_tls());
+    match (found.next(), found.next()) {
+        (one, None) => Ok(one),
+        (_, Some(_)) => Err(Refusal::AmbiguousName),
+    }
+}
+
 /// The order in which people look for routes.
 fn order(route: &Route) -> impl Ord + '_ {
     let name = &route.name;
@@ -355,128 +433,5 @@ fn check_candidates(route: &Route, conflicts: &mut Vec<RouteConflict>) {
             let (target, route) = (candidate.target.clone(), route.name.clone());
             conflicts.push(RouteConflict::DuplicateTarget { target, route });
         }
-    }
-}
-
-/// A linked cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Peer {
-    /// The trust domain its gateways speak under.
-    pub trust_domain: TrustDomain,
-    /// Most streams it may have open here at a time.
-    pub max_streams: u32,
-}
-
-/// Why peers cannot stand side by side.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PeerConflict {
-    /// Two peers under one trust domain.
-    #[error(
-        "the clusters {first} and {second} are both linked under the trust domain {trust_domain}; each needs its own"
-    )]
-    SharedTrustDomain {
-        /// The trust domain.
-        trust_domain: TrustDomain,
-        /// The peer that keeps it.
-        first: ClusterName,
-        /// The peer it was refused to.
-        second: ClusterName,
-    },
-    /// A peer named like this cluster.
-    #[error("{cluster} is this cluster's own name; a cluster cannot be linked with itself")]
-    OwnName {
-        /// The name.
-        cluster: ClusterName,
-    },
-}
-
-/// Everything a gateway decides by, at one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Tables {
-    /// This cluster.
-    pub own: ClusterName,
-    /// The clusters it is linked with.
-    pub peers: BTreeMap<ClusterName, Peer>,
-    /// What it can call.
-    pub routes: RouteTable,
-    /// What it offers.
-    pub exports: ExportTable,
-    /// Grows with every change.
-    pub revision: u64,
-    #[serde(skip)]
-    clusters: BTreeMap<TrustDomain, ClusterName>,
-}
-
-impl Tables {
-    /// Puts tables together; `routes` and `exports` must have been built for `own`.
-    ///
-    /// # Errors
-    /// Every conflict among the peers.
-    pub fn build(
-        own: ClusterName,
-        peers: BTreeMap<ClusterName, Peer>,
-        routes: RouteTable,
-        exports: ExportTable,
-        revision: u64,
-    ) -> Result<Self, Vec<PeerConflict>> {
-        debug_assert_eq!(
-            &own,
-            routes.own(),
-            "a route table is used by the cluster it is built for"
-        );
-        debug_assert_eq!(
-            &own,
-            exports.own(),
-            "an export table is used by the cluster it is built for"
-        );
-        let mut conflicts = Vec::new();
-        if peers.contains_key(&own) {
-            conflicts.push(PeerConflict::OwnName {
-                cluster: own.clone(),
-            });
-        }
-        let mut clusters = BTreeMap::new();
-        for (name, peer) in &peers {
-            let first: &mut ClusterName = clusters
-                .entry(peer.trust_domain.clone())
-                .or_insert_with(|| name.clone());
-            if first != name {
-                conflicts.push(PeerConflict::SharedTrustDomain {
-                    trust_domain: peer.trust_domain.clone(),
-                    first: first.clone(),
-                    second: name.clone(),
-                });
-            }
-        }
-        if !conflicts.is_empty() {
-            return Err(conflicts);
-        }
-        Ok(Self {
-            own,
-            peers,
-            routes,
-            exports,
-            revision,
-            clusters,
-        })
-    }
-
-    /// The tables of a cluster without links, routes and exports, at revision 0.
-    #[must_use]
-    pub fn empty(own: ClusterName) -> Self {
-        Self {
-            peers: BTreeMap::new(),
-            routes: RouteTable::empty(&own),
-            exports: ExportTable::empty(&own),
-            revision: 0,
-            clusters: BTreeMap::new(),
-            own,
-        }
-    }
-
-    /// The linked cluster that speaks under this trust domain.
-    #[must_use]
-    pub fn cluster_of(&self, trust_domain: &TrustDomain) -> Option<&ClusterName> {
-        self.clusters.get(trust_domain)
     }
 }

@@ -115,11 +115,21 @@ pub struct Plane {
     learned_changes: u64,
     learned_kept: u64,
     ports: PortBook,
-    /// All import ports are given, and none can be freed before then, in seconds since 1970.
-    no_port_before: Option<u64>,
+    ports_left: PortsLeft,
     tables: Tables,
     conditions: Conditions,
     dirty: Dirty,
+}
+
+/// What is known of the import ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PortsLeft {
+    /// Nothing: the book was read from disk, and may give ports to what is gone since.
+    Unknown,
+    /// Every route has one, and nothing else has.
+    Some,
+    /// All are given, and none can be freed before then, in seconds since 1970.
+    NoneBefore(u64),
 }
 
 /// How long what a peer tells waits for more of it, so that a snapshot is not merged word by word: this long, and so
@@ -167,7 +177,7 @@ impl Plane {
             learned_changes: 0,
             learned_kept: 0,
             ports,
-            no_port_before: None,
+            ports_left: PortsLeft::Unknown,
             tables: Tables::new(tables),
             conditions: Conditions::default(),
             dirty: Dirty::default(),
@@ -447,9 +457,9 @@ impl Plane {
         let denied = self.declared.denied.iter().cloned().map(Entry::Denial);
         put.extend(peers.chain(exports).chain(denied));
         let kept: BTreeSet<_> = put.iter().map(Entry::key).collect();
-        let held = self.tables.iter().map(|entry| entry.key());
-        let gone = held.filter(|key| !matches!(key, EntryKey::Route(..)) && !kept.contains(key));
-        remove.extend(gone);
+        let held = self.tables.keys();
+        let gone = held.filter(|key| !matches!(key, EntryKey::Route(..)) && !kept.contains(*key));
+        remove.extend(gone.cloned());
     }
 
     /// A peer as gateways have to know it: declared addresses, then announced ones; the newest roots.

@@ -165,6 +165,12 @@ impl Tables {
             .filter_map(|standing| standing.entry.as_ref())
     }
 
+    /// The keys of all entries, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &EntryKey> {
+        let held = self.entries.iter();
+        held.filter_map(|(key, standing)| standing.entry.is_some().then_some(key))
+    }
+
     /// What a consumer lacks that holds `held`; `None` if it lacks nothing.
     #[must_use]
     pub fn since(&self, held: Option<(Instance, u64)>) -> Option<Change> {

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
     task::{JoinHandle, JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -60,8 +60,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const REPORTS_MAX: usize = 256;
 /// Changes that wait while tables are built; more stay in the socket.
 const WAITING_MAX: usize = 64;
-/// Tables are written to disk at most this often.
+/// Tables are written to disk at most this often, and for at most a part of the time: it takes a processor.
 const KEEP_GAP: Duration = Duration::from_secs(1);
+const KEEP_GAP_PER_WRITE: u32 = 20;
 /// A gateway without tables for this long says why it is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -453,9 +454,10 @@ impl Feed {
         loop {
             self.is_dirty.notified().await;
             let feed = Arc::clone(&self);
+            let began = Instant::now();
             // A panic in it was logged where it happened.
             let _ = spawn_blocking(move || feed.write()).await;
-            sleep(KEEP_GAP).await;
+            sleep(KEEP_GAP.max(began.elapsed() * KEEP_GAP_PER_WRITE)).await;
         }
     }
 

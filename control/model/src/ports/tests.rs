@@ -1,3 +1,6 @@
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
 use super::*;
 
 const HOUR: u64 = 3600;
@@ -121,4 +124,34 @@ fn eight_thousand_services_get_a_port_each() {
     let book = room(allocator.assign(&PortBook::default(), &wanted(&names), 0));
     let again = room(allocator.assign(&book, &wanted(&names), 1));
     assert_eq!(again, book);
+}
+
+proptest! {
+    #[test]
+    fn a_book_that_is_adjusted_is_the_one_that_would_be_assigned(
+        steps in vec((btree_set(0..9_u8, 0..9), 0..HOUR), 1..20),
+    ) {
+        let allocator = allocator(20, 27);
+        let names = |services: &BTreeSet<u8>| -> Vec<String> {
+            services.iter().map(|service| format!("s{service}.ns:80/tcp")).collect()
+        };
+        let (mut before, mut now) = (BTreeSet::new(), 0);
+        let mut book = PortBook::default();
+        for (services, later) in steps {
+            now += later;
+            let names_of_all = names(&services);
+            let all: Vec<_> = names_of_all.iter().map(String::as_str).collect();
+            let assigned = allocator.assign(&book, &wanted(&all), now);
+            let gone = names(&before.difference(&services).copied().collect());
+            let came = names(&services.difference(&before).copied().collect());
+            let mut adjusted = book.clone();
+            let has_all = allocator.adjust(&mut adjusted, &gone, &came, now);
+            prop_assert_eq!(has_all, assigned.without.is_empty());
+            if !has_all {
+                return Ok(());
+            }
+            prop_assert_eq!(&adjusted, &assigned.book);
+            (before, book) = (services, adjusted);
+        }
+    }
 }

@@ -10,8 +10,9 @@ use tracing::warn;
 use super::Shared;
 use crate::plane::Plane;
 
-/// What was told to and by peers is written at most this often.
-const KEEP_EVERY: Duration = Duration::from_millis(200);
+/// What was told to and by peers is written at most this often, and for at most a part of the time: it takes a processor.
+const KEEP_GAP: Duration = Duration::from_millis(200);
+const KEEP_GAP_PER_WRITE: u32 = 10;
 
 /// What has changed and is not written down.
 #[derive(Debug, Default)]
@@ -26,10 +27,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         shared.to_keep.notified().await;
         let keeping = Arc::clone(&shared);
+        let began = Instant::now();
         // Files are written outside the runtime's own threads.
         let kept = tokio::task::spawn_blocking(move || keeping.keep_now());
         let _ = kept.await;
-        tokio::time::sleep(KEEP_EVERY).await;
+        tokio::time::sleep(KEEP_GAP.max(began.elapsed() * KEEP_GAP_PER_WRITE)).await;
     }
 }
 

@@ -9,7 +9,7 @@ use corinth_model::{
 };
 
 use super::names::Standing;
-use super::{Effect, Now, Plane};
+use super::{Effect, Now, Plane, PortsLeft};
 use crate::cluster::{DeclaredImport, LinkMode};
 use crate::conditions::About;
 use crate::peering::Freshness;
@@ -27,7 +27,7 @@ impl Plane {
         if services.is_empty() {
             return;
         }
-        let mut others = Vec::new();
+        let (mut gone, mut came) = (Vec::new(), Vec::new());
         let mut told = services.clone();
         for service in services {
             let routes = self.merge_one(service);
@@ -36,23 +36,16 @@ impl Plane {
             let before = self.routes.remove(service).unwrap_or_default();
             let (held, kept) = (keys(&before), keys(&routes));
             if held != kept {
-                let both = before.iter().chain(&routes);
-                others.extend(both.map(in_book));
+                let (had, has) = (in_book_of(&before), in_book_of(&routes));
+                gone.extend(had.difference(&has).cloned());
+                came.extend(has.difference(&had).cloned());
             }
             remove.extend(held.difference(&kept).cloned());
             if !routes.is_empty() {
                 self.routes.insert(service.clone(), routes);
             }
         }
-        if self.dirty_ports(services) {
-            self.assign_ports(now, put, effects);
-        } else if !others.is_empty() {
-            if self.has_no_port_for(&others, now) {
-                self.note_without(services, now);
-            } else {
-                self.assign_ports(now, put, effects);
-            }
-        }
+        self.give_ports(services, (&gone, &came), now, put, effects);
         for service in &told {
             self.note_conflicts(service, now);
         }
@@ -202,23 +195,49 @@ impl Plane {
         imports.map(|(port, import)| (port, rule(import))).collect()
     }
 
-    /// Whether the operator has named other ports for one of these.
-    fn dirty_ports(&self, services: &BTreeSet<ServiceId>) -> bool {
+    /// Gives import ports to what came and takes them from what went. Looks at every route there is only if it must.
+    fn give_ports(
+        &mut self,
+        services: &BTreeSet<ServiceId>,
+        (gone, came): (&[String], &[String]),
+        now: Now,
+        put: &mut Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let has_chosen = self.has_chosen_ports(services);
+        if gone.is_empty() && came.is_empty() && !has_chosen {
+            return;
+        }
+        let seconds = now.unix_ms / 1_000;
+        let knows = |service: &String| self.ports.knows(service);
+        match self.ports_left {
+            PortsLeft::Some if !has_chosen => {
+                effects.push(Effect::KeepPorts);
+                let ports = &self.terms.ports;
+                if !ports.adjust(&mut self.ports, gone, came, seconds) {
+                    self.assign_ports(now, put, effects);
+                }
+            }
+            // All are given, none can be freed yet, and none of these has or had one.
+            PortsLeft::NoneBefore(at)
+                if !has_chosen && seconds < at && !gone.iter().chain(came).any(knows) =>
+            {
+                self.note_without(services, now);
+            }
+            PortsLeft::Some | PortsLeft::NoneBefore(_) | PortsLeft::Unknown => {
+                self.assign_ports(now, put, effects);
+            }
+        }
+    }
+
+    /// Whether the operator has chosen other ports for one of these than they have.
+    fn has_chosen_ports(&self, services: &BTreeSet<ServiceId>) -> bool {
         let imports = self.declared.imports.iter();
-        let mut named = imports.filter(|((service, _), _)| services.contains(service));
-        named.any(|((service, port), import)| {
+        let mut chosen = imports.filter(|((service, _), _)| services.contains(service));
+        chosen.any(|((service, port), import)| {
             let given = self.import_port(service, *port, Protocol::Tcp);
             import.import_port.is_some() && given != import.import_port
         })
-    }
-
-    /// Whether giving ports anew would give and take none, although these came or went: all are given, none can be
-    /// freed yet, and none of these has or had one. Tells so without a look at every route there is.
-    fn has_no_port_for(&self, others: &[String], now: Now) -> bool {
-        let is_full = self
-            .no_port_before
-            .is_some_and(|at| now.unix_ms / 1_000 < at);
-        is_full && !others.iter().any(|service| self.ports.knows(service))
     }
 
     fn note_without(&mut self, services: &BTreeSet<ServiceId>, now: Now) {
@@ -258,7 +277,10 @@ impl Plane {
             let soonest = seconds.saturating_add(QUARANTINE.as_secs());
             self.ports.frees_at().map_or(soonest, |at| at.min(soonest))
         };
-        self.no_port_before = is_full.then(frees_at);
+        self.ports_left = match is_full {
+            true => PortsLeft::NoneBefore(frees_at()),
+            false => PortsLeft::Some,
+        };
         if before != self.ports {
             effects.push(Effect::KeepPorts);
         }
@@ -330,6 +352,10 @@ fn name_in_book(service: &ServiceId, port: PortNumber, protocol: Protocol) -> St
 
 fn in_book(route: &Route) -> String {
     name_in_book(&route.name.service, route.name.port, route.protocol)
+}
+
+fn in_book_of(routes: &[Route]) -> BTreeSet<String> {
+    routes.iter().map(in_book).collect()
 }
 
 fn keys(routes: &[Route]) -> BTreeSet<EntryKey> {

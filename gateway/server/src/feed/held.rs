@@ -9,7 +9,7 @@ use std::{
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_identity::{Bundle, BundleError, BundleSet};
 use corinth_model::{
-    ClusterName, Denied, Export, ExportKey, ExportTable, Peer, Protocol, Route, RouteName,
+    ClusterName, Denied, Export, ExportKey, ExportTable, Peer, Protocol, Route, RouteKey,
     RouteTable, Tables,
 };
 use rustls_pki_types::CertificateDer;
@@ -21,9 +21,18 @@ use crate::{dialers::Dialled, wanted::Wanted};
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) peers: BTreeMap<ClusterName, LinkedPeer>,
-    pub(super) routes: BTreeMap<(RouteName, Protocol), Arc<Route>>,
+    pub(super) routes: BTreeMap<RouteKey, Arc<Route>>,
     pub(super) exports: BTreeMap<ExportKey, Arc<Export>>,
     pub(super) denied: BTreeSet<Denied>,
+    built: Built,
+}
+
+/// The tables that were built last, and what has changed since: only that is built anew.
+#[derive(Debug, Default)]
+struct Built {
+    routes: Option<RouteTable>,
+    changed: BTreeSet<RouteKey>,
+    exports: Option<Arc<ExportTable>>,
 }
 
 /// Why entries cannot stand side by side: the first conflict, and how many there are.
@@ -58,9 +67,13 @@ impl Held {
             Entry::Peer(cluster, peer) => drop(self.peers.insert(cluster, peer)),
             Entry::Route(route) => {
                 let key = (route.name.clone(), route.protocol);
+                self.built.changed.insert(key.clone());
                 self.routes.insert(key, Arc::new(route));
             }
-            Entry::Export(export) => drop(self.exports.insert(export.key(), Arc::new(export))),
+            Entry::Export(export) => {
+                self.built.exports = None;
+                self.exports.insert(export.key(), Arc::new(export));
+            }
             Entry::Denial(denied) => drop(self.denied.insert(denied)),
         }
     }
@@ -69,17 +82,22 @@ impl Held {
         match key {
             EntryKey::Peer(cluster) => drop(self.peers.remove(cluster)),
             EntryKey::Route(name, protocol) => {
-                self.routes.remove(&(name.clone(), *protocol));
+                let key = (name.clone(), *protocol);
+                self.routes.remove(&key);
+                self.built.changed.insert(key);
             }
-            EntryKey::Export(key) => drop(self.exports.remove(key)),
+            EntryKey::Export(key) => {
+                self.built.exports = None;
+                self.exports.remove(key);
+            }
             EntryKey::Denial(denied) => drop(self.denied.remove(denied)),
         }
     }
 
-    /// What is to be carried out in the cluster `own`.
-    pub(super) fn wanted(&self, own: &ClusterName, revision: u64) -> Result<Wanted, Conflict> {
-        let routes = RouteTable::build_shared(own, self.routes.values().cloned().collect());
-        let exports = ExportTable::build_shared(own, self.exports.values().cloned().collect());
+    /// What is to be carried out in the cluster `own`, which must be the same each time.
+    pub(super) fn wanted(&mut self, own: &ClusterName, revision: u64) -> Result<Wanted, Conflict> {
+        let routes = self.route_table(own)?;
+        let exports = self.export_table(own)?;
         let peers = self.peers.iter().map(|(cluster, peer)| {
             let linked = Peer {
                 trust_domain: peer.trust_domain.clone(),
@@ -87,13 +105,8 @@ impl Held {
             };
             (cluster.clone(), linked)
         });
-        let tables = Tables::build(
-            own.clone(),
-            peers.collect(),
-            routes.map_err(first)?,
-            exports.map_err(first)?,
-            revision,
-        );
+        let tables = Tables::build(own.clone(), peers.collect(), routes, exports, revision);
+        let tables = Arc::new(tables.map_err(first)?);
         let mut bundles = BundleSet::new();
         // Each building makes a new set: what the control plane says now holds, whatever it said before.
         for peer in self.peers.values() {
@@ -104,17 +117,41 @@ impl Held {
                 peer.bundle_sequence,
             )?)?;
         }
-        let ports = self
-            .routes
-            .values()
-            .filter(|route| route.protocol == Protocol::Tcp);
         Ok(Wanted {
-            tables: Arc::new(tables.map_err(first)?),
+            import_ports: tables.routes.import_ports(Protocol::Tcp).collect(),
+            tables,
             bundles,
             dialled: self.dialled(),
-            import_ports: ports.filter_map(|route| route.import_port).collect(),
             denied: self.denied.clone(),
         })
+    }
+
+    fn route_table(&mut self, own: &ClusterName) -> Result<RouteTable, Conflict> {
+        let changed = self.built.changed.iter();
+        let changes = changed.map(|key| (key.clone(), self.routes.get(key).cloned()));
+        let before = self.built.routes.take();
+        let before = before.unwrap_or_else(|| RouteTable::empty(own));
+        match before.changed(changes.collect()) {
+            Ok(table) => {
+                self.built.changed.clear();
+                self.built.routes = Some(table.clone());
+                Ok(table)
+            }
+            Err(conflicts) => {
+                self.built.routes = Some(before);
+                Err(first(conflicts))
+            }
+        }
+    }
+
+    fn export_table(&mut self, own: &ClusterName) -> Result<Arc<ExportTable>, Conflict> {
+        if let Some(built) = &self.built.exports {
+            return Ok(Arc::clone(built));
+        }
+        let exports = self.exports.values().cloned().collect();
+        let built = Arc::new(ExportTable::build_shared(own, exports).map_err(first)?);
+        self.built.exports = Some(Arc::clone(&built));
+        Ok(built)
     }
 
     fn dialled(&self) -> BTreeMap<ClusterName, Dialled> {
@@ -147,5 +184,46 @@ fn more(further: usize) -> String {
     match further {
         0 => String::new(),
         further => format!("; and {further} conflicts more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corinth_model::{PortNumber, Replay, RouteName};
+
+    use super::*;
+
+    fn route(front: &str, import_port: u16) -> Step {
+        let name = format!("{front}.svc.clusterset.local");
+        Step::Put(Entry::Route(Route {
+            name: RouteName::parse(&name).unwrap(),
+            protocol: Protocol::Tcp,
+            import_port: PortNumber::new(import_port),
+            sni_names: Vec::new(),
+            tls: false,
+            replay: Replay::default(),
+            candidates: Vec::new(),
+        }))
+    }
+
+    fn ports(wanted: &Wanted) -> Vec<u16> {
+        wanted.import_ports.iter().map(|port| port.get()).collect()
+    }
+
+    #[test]
+    fn a_conflict_that_was_refused_is_found_again_until_it_is_gone() {
+        let own = ClusterName::parse("east").unwrap();
+        let mut held = Held::default();
+        held.take(vec![route("443.payments.shop", 20_000)]);
+        assert_eq!(ports(&held.wanted(&own, 1).unwrap()), [20_000]);
+
+        held.take(vec![route("80.web.shop", 20_000)]);
+        let conflict = held.wanted(&own, 2).unwrap_err();
+        held.take(vec![route("22.ssh.shop", 20_001)]);
+        assert_eq!(held.wanted(&own, 2).unwrap_err(), conflict);
+
+        held.take(vec![route("80.web.shop", 20_002)]);
+        let wanted = held.wanted(&own, 2).unwrap();
+        assert_eq!(ports(&wanted), [20_000, 20_001, 20_002]);
     }
 }

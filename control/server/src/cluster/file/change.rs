@@ -5,6 +5,19 @@ use corinth_model::ClusterName;
 use super::Fixed;
 use crate::cluster::{Audience, Declared, Write, WriteError};
 
+/// What a change puts into the file, alone; nothing if it only takes something out.
+pub(super) fn put(change: &Write) -> Declared {
+    let mut put = Declared::default();
+    match change.clone() {
+        Write::Link(cluster, link) => drop(put.links.insert(cluster, *link)),
+        Write::Service(service, declared) => drop(put.services.insert(service, declared)),
+        Write::Export(service, Some(export)) => drop(put.exports.insert(service, export)),
+        Write::Deny(who) => drop(put.denied.insert(who)),
+        Write::Unlink(_) | Write::Export(_, None) | Write::Lift(_) => {}
+    }
+    put
+}
+
 /// `file` with the change made.
 ///
 /// # Errors
