@@ -60,6 +60,9 @@ pub enum OpenError {
     /// No connection became free and none could be dialled.
     #[error("no tunnel connection is free and none could be dialled")]
     NoConnection,
+    /// Our own certificate has expired, or there is none yet: no peer would take us in.
+    #[error("our own certificate has expired")]
+    CertificateExpired,
 }
 
 impl OpenError {
@@ -68,6 +71,7 @@ impl OpenError {
         match self {
             Self::PathDead => Failure::PathDead,
             Self::Closed | Self::NoConnection => Failure::PeerUnreachable,
+            Self::CertificateExpired => Failure::CertificateExpired,
         }
     }
 }

@@ -178,6 +178,11 @@ impl TlsLink {
 
     async fn connection(&self) -> Result<Box<Connection>, OpenError> {
         let shared = self.shared.upgrade().ok_or(OpenError::Closed)?;
+        let now = shared.now_unix_seconds();
+        // The peer would only say so after we took its handshake for a success.
+        if shared.settings.own.not_after().as_secs() <= now {
+            return Err(OpenError::CertificateExpired);
+        }
         let mut state = self.state.subscribe();
         let waiting = {
             let mut pool = self.pool.lock();
@@ -186,7 +191,7 @@ impl TlsLink {
                 LinkState::Closed => return Err(OpenError::Closed),
                 LinkState::Up | LinkState::Draining => {}
             }
-            let taken = pool.take(shared.now_unix_seconds());
+            let taken = pool.take(now);
             let drains = *state.borrow() == LinkState::Draining;
             if taken.is_none() && drains && self.target().is_none() {
                 // A peer that drains dials no more for us, and what is in use is not used again.
