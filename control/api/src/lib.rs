@@ -12,6 +12,7 @@
 
 mod handover;
 mod host_port;
+pub mod identity;
 pub mod link;
 pub mod peering;
 mod routes;
@@ -44,6 +45,9 @@ pub mod wire {
 
     pub mod admin {
         include!("gen/corinth.admin.v1.rs");
+    }
+    pub mod identity {
+        include!("gen/corinth.identity.v1.rs");
     }
     pub mod link {
         include!("gen/corinth.link.v1.rs");

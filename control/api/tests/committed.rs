@@ -18,7 +18,7 @@ const CODES_BEGIN: &str = "<!-- generated from here on -->\n";
 #[test]
 fn generated_code_matches_the_protocol_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = ["admin", "link", "peering", "routes", "tunnel"]
+    let files = ["admin", "identity", "link", "peering", "routes", "tunnel"]
         .map(|name| format!("corinth/{name}/v1/{name}.proto"));
     let descriptors =
         protox::compile(files, [root.join("proto")]).expect("the protocol files are valid");
@@ -35,7 +35,7 @@ fn generated_code_matches_the_protocol_files() {
         .map(|entry| entry.expect("the directory can be read").file_name())
         .collect();
     names.sort();
-    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(names.len(), 6, "{names:?}");
     for name in names {
         let code = fs::read_to_string(generated.path().join(&name)).expect("code is text");
         let file = root.join("src/gen").join(name);

@@ -1,0 +1,47 @@
+use super::*;
+
+fn response(chain: &[usize], not_after: u64) -> wire::SignResponse {
+    let chain = chain.iter().map(|bytes| vec![7; *bytes]);
+    wire::SignResponse {
+        chain: chain.collect(),
+        not_after,
+    }
+}
+
+#[test]
+fn messages_survive_the_wire() {
+    let request = SignRequest::new(vec![1; SIGNING_REQUEST_MAX_BYTES]).unwrap();
+    let sent = wire::SignRequest::from(request.clone());
+    assert_eq!(SignRequest::try_from(sent), Ok(request));
+    for chain in [&[1][..], &[CERTIFICATE_MAX_BYTES; CHAIN_MAX]] {
+        let sent = response(chain, 1);
+        let read = SignResponse::try_from(sent.clone()).unwrap();
+        assert_eq!(wire::SignResponse::from(read), sent);
+    }
+}
+
+#[test]
+fn a_request_of_no_size_or_too_much_is_refused() {
+    for bytes in [0, SIGNING_REQUEST_MAX_BYTES + 1] {
+        let sent = wire::SignRequest {
+            request: vec![1; bytes],
+        };
+        let refused = SignRequest::try_from(sent);
+        assert_eq!(refused, Err(IdentityError { field: "request" }));
+    }
+}
+
+#[test]
+fn a_response_without_a_certificate_or_with_too_much_is_refused() {
+    for (chain, not_after, field) in [
+        (&[][..], 1, "chain"),
+        (&[0], 1, "chain"),
+        (&[1, 0], 1, "chain"),
+        (&[CERTIFICATE_MAX_BYTES + 1], 1, "chain"),
+        (&[1; CHAIN_MAX + 1], 1, "chain"),
+        (&[1], 0, "not_after"),
+    ] {
+        let refused = SignResponse::try_from(response(chain, not_after));
+        assert_eq!(refused, Err(IdentityError { field }), "{chain:?}");
+    }
+}
