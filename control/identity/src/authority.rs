@@ -6,19 +6,17 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use corinth_model::{DnsName, SpiffeId, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{
-    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime,
-};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 
 use crate::bundle::{Bundle, BundleError};
 use crate::leaf::{Leaf, LeafError};
 use crate::presented;
+use crate::request::SigningRequest;
 
 /// Life of a gateway's leaf. It is renewed at half of it, so a cluster outlives its authority by at least 12 hours.
 pub const LEAF_LIFETIME: Duration = Duration::from_hours(24);
@@ -249,27 +247,21 @@ impl Authority {
         Ok(Leaf::new(vec![certificate], key)?)
     }
 
-    /// Issues a certificate for the public key of a signing request (PKCS#10), whose signature must be good. Nothing
-    /// else in the request counts: who it is for is decided by whoever authenticated the request.
+    /// Issues a certificate for the key of a signing request. Who it is for is decided by whoever authenticated the
+    /// request; the other terms are those of [`issue`](Self::issue).
     ///
     /// # Errors
-    /// As [`issue`](Self::issue), and a request that is malformed or badly signed.
+    /// As [`issue`](Self::issue).
     pub fn issue_for_request(
         &self,
-        request: &CertificateSigningRequestDer<'_>,
+        request: &SigningRequest,
         id: &SpiffeId,
         dns_names: &[DnsName],
         now: UnixTime,
         lifetime: Duration,
     ) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
-        let request = CertificateSigningRequestParams::from_der(request)?;
-        Ok(vec![self.sign(
-            &request.public_key,
-            id,
-            dns_names,
-            now,
-            lifetime,
-        )?])
+        let certificate = self.sign(request.key(), id, dns_names, now, lifetime)?;
+        Ok(vec![certificate])
     }
 
     fn sign(

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use corinth_model::SpiffeId;
+use data_encoding::BASE64;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
@@ -70,6 +71,24 @@ impl Leaf {
         Self::new(chain, key)
     }
 
+    /// Key and chain as one PEM text, which [`from_pem`](Self::from_pem) reads as both. Secret: for the state directory and
+    /// nothing else.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "forms that the library may learn are not made here"
+        )]
+        let label = match &self.key {
+            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+            _ => "PRIVATE KEY",
+        };
+        let chain = self.chain.iter();
+        let chain = chain.map(|certificate| pem("CERTIFICATE", certificate));
+        pem(label, self.key.secret_der()) + &chain.collect::<String>()
+    }
+
     /// The identity the leaf carries.
     #[must_use]
     pub const fn id(&self) -> &SpiffeId {
@@ -99,6 +118,23 @@ impl Leaf {
     pub const fn not_after(&self) -> UnixTime {
         self.not_after
     }
+}
+
+/// RFC 7468.
+fn pem(label: &str, der: &[u8]) -> String {
+    /// Letters on a line.
+    const LINE: usize = 64;
+
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let encoded = BASE64.encode(der);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(LINE));
+        text.push_str(line);
+        text.push('\n');
+        rest = more;
+    }
+    text + &format!("-----END {label}-----\n")
 }
 
 impl fmt::Debug for Leaf {

@@ -1,7 +1,8 @@
 //! Who we are, and who may speak to us.
 //!
 //! An [`Authority`] is the certificate authority of one trust domain; it issues a [`Leaf`] per gateway. [`OwnIdentity`]
-//! holds the leaf in use and swaps it in place at half life. A [`Bundle`] holds the roots of one trust domain, and a
+//! holds the leaf in use and swaps it in place at half life. Who has no authority makes a [`LeafKey`] and has somebody
+//! sign its request, who reads it as a [`SigningRequest`]. A [`Bundle`] holds the roots of one trust domain, and a
 //! [`BundleSet`] one bundle per linked domain: they are never pooled. [`GatewayVerifier`] reads the one SPIFFE ID of a
 //! presented certificate, verifies it with the bundle of its own trust domain alone, and then asks whether that
 //! identity may be at the other end. [`tls`] makes the rustls configurations from these; [`StateDir`] keeps a
@@ -17,6 +18,7 @@ mod leaf;
 mod link;
 mod own;
 mod presented;
+mod request;
 mod state;
 pub mod tls;
 mod verify;
@@ -31,6 +33,7 @@ pub use link::{
 };
 pub use own::{OwnIdentity, RenewalError};
 pub use presented::{PeerIdentity, PeerLeaf, not_after, peer_gateway, peer_identity};
+pub use request::{LeafKey, SigningRequest, SigningRequestError};
 pub use state::{
     ARCHIVE_MAX_BYTES, Rotation, RotationPhase, State, StateDir, StateError, create_private,
 };

@@ -22,7 +22,8 @@ use crate::tls;
 pub struct OwnIdentity {
     id: SpiffeId,
     source: Source,
-    current: RwLock<Current>,
+    /// `None` until the first leaf from outside is there.
+    current: RwLock<Option<Current>>,
 }
 
 /// Where the next leaf comes from.
@@ -80,6 +81,16 @@ impl OwnIdentity {
     /// A key that is unusable or not that of the certificate.
     pub fn from_leaf(leaf: &Leaf) -> Result<Self, LeafError> {
         Self::with_source(leaf, Source::Outside)
+    }
+
+    /// Waits for the first leaf issued elsewhere, which [`replace`](Self::replace) brings. Every handshake fails until then.
+    #[must_use]
+    pub const fn awaiting(id: SpiffeId) -> Self {
+        Self {
+            id,
+            source: Source::Outside,
+            current: RwLock::new(None),
+        }
     }
 
     /// Has `authority` issue a leaf for `id` now, and again at each [`renew`](Self::renew). `dns_names` is empty for
@@ -177,7 +188,7 @@ impl OwnIdentity {
         Ok(Self {
             id: leaf.id().clone(),
             source,
-            current: RwLock::new(current(leaf)?),
+            current: RwLock::new(Some(current(leaf)?)),
         })
     }
 
@@ -187,14 +198,26 @@ impl OwnIdentity {
         &self.id
     }
 
-    /// Last second of the leaf in use.
+    /// Last second of the leaf in use; long past while there is none.
     #[must_use]
     pub fn not_after(&self) -> UnixTime {
-        self.current.read().not_after
+        let current = self.current.read();
+        let epoch = UnixTime::since_unix_epoch(Duration::ZERO);
+        current.as_ref().map_or(epoch, |current| current.not_after)
     }
 
-    /// How long from `now` until the leaf in use should be renewed: at half of its life, zero when that has passed or
-    /// another root of ours issues by now.
+    /// Whether less than a quarter of the life of the leaf in use is left, or there is none: it should have been renewed.
+    #[must_use]
+    pub fn is_expiring(&self, now: UnixTime) -> bool {
+        let current = self.current.read();
+        current.as_ref().is_none_or(|current| {
+            let (start, end) = (current.issued_at.as_secs(), current.not_after.as_secs());
+            now.as_secs() > end - end.saturating_sub(start) / 4
+        })
+    }
+
+    /// How long from `now` until the leaf in use should be renewed: at half of its life, zero when that has passed,
+    /// there is none, or another root of ours issues by now.
     #[must_use]
     pub fn next_renewal(&self, now: UnixTime) -> Duration {
         if let Source::Authority {
@@ -205,6 +228,9 @@ impl OwnIdentity {
             return Duration::ZERO;
         }
         let current = self.current.read();
+        let Some(current) = current.as_ref() else {
+            return Duration::ZERO;
+        };
         let (start, end) = (current.issued_at.as_secs(), current.not_after.as_secs());
         let half = start + end.saturating_sub(start) / 2;
         Duration::from_secs(half.saturating_sub(now.as_secs()))
@@ -241,14 +267,17 @@ impl OwnIdentity {
             return Err(RenewalError::OtherIdentity { expected, found });
         }
         let next = current(leaf)?;
-        *self.current.write() = next;
+        *self.current.write() = Some(next);
         Ok(())
     }
 
-    /// The leaf in use, with its chain, as rustls wants it.
+    /// The leaf in use, with its chain, as rustls wants it; `None` while there is none.
     #[must_use]
-    pub fn certified(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.current.read().certified)
+    pub fn certified(&self) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.read();
+        current
+            .as_ref()
+            .map(|current| Arc::clone(&current.certified))
     }
 }
 
@@ -270,7 +299,7 @@ fn current(leaf: &Leaf) -> Result<Current, LeafError> {
 
 impl ResolvesServerCert for OwnIdentity {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.certified())
+        self.certified()
     }
 }
 
@@ -280,7 +309,7 @@ impl ResolvesClientCert for OwnIdentity {
         _root_hints: &[&[u8]],
         _schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        Some(self.certified())
+        self.certified()
     }
 
     fn has_certs(&self) -> bool {

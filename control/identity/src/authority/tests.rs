@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use rcgen::CertificateSigningRequest;
-
 use super::*;
 use crate::own::OwnIdentity;
 use crate::testing::*;
@@ -89,40 +87,6 @@ fn serial_numbers_and_keys_differ() {
 }
 
 #[test]
-fn request_gives_its_key_and_nothing_else() {
-    let authority = Authority::create(domain(A), at(NOW)).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let request = request(&key, "spiffe://a.test/corinth/gateway/7");
-    let issued = authority
-        .issue_for_request(request.der(), &gateway(A), &[], at(NOW), LEAF_LIFETIME)
-        .unwrap();
-    let facts = presented::read_leaf(&issued[0]).unwrap();
-    assert_eq!(
-        facts.id,
-        gateway(A),
-        "what the request asked for does not count"
-    );
-    assert_eq!(
-        presented::parse(&issued[0]).unwrap().public_key().raw,
-        key.subject_public_key_info()
-    );
-}
-
-#[test]
-fn request_with_a_bad_signature_is_refused() {
-    let authority = Authority::create(domain(A), at(NOW)).unwrap();
-    let mut bytes = request(&KeyPair::generate().unwrap(), "spiffe://a.test/x")
-        .der()
-        .to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    for bytes in [bytes, b"request".to_vec(), Vec::new()] {
-        let issued =
-            authority.issue_for_request(&bytes.into(), &gateway(A), &[], at(NOW), LEAF_LIFETIME);
-        assert!(matches!(issued, Err(AuthorityError::Make(_))), "{issued:?}");
-    }
-}
-
-#[test]
 fn authority_survives_its_text_form() {
     let before = Authority::create(domain(A), at(NOW)).unwrap();
     let after =
@@ -191,12 +155,6 @@ fn no_key_shows_in_any_debug_form() {
     for text in [format!("{leaf:?}"), format!("{own:?}")] {
         assert!(!text.contains("key"), "{text}");
     }
-}
-
-fn request(key: &KeyPair, uri: &str) -> CertificateSigningRequest {
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![uri_name(uri)];
-    params.serialize_request(key).unwrap()
 }
 
 /// Does a leaf of this authority verify with these roots?

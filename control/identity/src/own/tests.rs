@@ -20,18 +20,40 @@ fn renewal_is_due_at_half_life() {
 }
 
 #[test]
+fn leaf_is_expiring_in_the_last_quarter_of_its_life() {
+    let own = issued();
+    let quarter = NOW + LEAF_LIFETIME.as_secs() / 4 * 3;
+    assert!(!own.is_expiring(at(NOW)) && !own.is_expiring(at(quarter)));
+    assert!(own.is_expiring(at(quarter + 1)));
+    own.renew(at(quarter + 1)).unwrap();
+    assert!(!own.is_expiring(at(quarter + 1)));
+}
+
+#[test]
+fn who_waits_for_the_first_leaf_shows_none_and_then_that() {
+    let own = OwnIdentity::awaiting(gateway(A));
+    assert!(own.certified().is_none() && own.is_expiring(at(NOW)));
+    assert_eq!(own.not_after(), at(0));
+    assert_eq!(own.next_renewal(at(NOW)), Duration::ZERO);
+    let authority = Authority::create(domain(A), at(NOW)).unwrap();
+    let leaf = authority.issue(&gateway(A), &[], at(NOW), LEAF_LIFETIME);
+    own.replace(&leaf.unwrap()).unwrap();
+    assert!(own.certified().is_some() && !own.is_expiring(at(NOW)));
+}
+
+#[test]
 fn renewed_leaf_is_shown_at_once() {
     let own = issued();
-    let before = own.certified();
+    let before = own.certified().unwrap();
     own.renew(at(NOW + 3600)).unwrap();
     assert_eq!(own.not_after(), at(NOW + 3600 + LEAF_LIFETIME.as_secs()));
-    assert_ne!(own.certified().cert, before.cert);
+    assert_ne!(own.certified().unwrap().cert, before.cert);
 }
 
 #[test]
 fn failed_renewal_keeps_the_leaf() {
     let own = issued();
-    let before = own.certified();
+    let before = own.certified().unwrap();
     let after_root = NOW + crate::ROOT_LIFETIME.as_secs() + 1;
     assert!(matches!(
         own.renew(at(after_root)),
@@ -50,7 +72,7 @@ fn failed_renewal_keeps_the_leaf() {
         own.replace(&stranger),
         Err(RenewalError::OtherIdentity { .. })
     ));
-    assert!(Arc::ptr_eq(&own.certified(), &before));
+    assert!(Arc::ptr_eq(&own.certified().unwrap(), &before));
 }
 
 #[test]
@@ -79,7 +101,7 @@ fn root_that_took_over_in_the_state_directory_issues_the_next_leaf() {
     let bundles = bundles(&[(A, switched.authority.root())]);
     let peer = crate::GatewayVerifier::dialer(bundles, crate::Denials::default(), domain(A));
     for own in [&own, &named] {
-        let leaf = &own.certified().cert[0];
+        let leaf = &own.certified().unwrap().cert[0];
         peer.verify(leaf, &[], crate::Side::Server, at(NOW))
             .unwrap();
     }
