@@ -27,11 +27,13 @@ impl Item for Certificate {
     ];
 
     fn rows(&self, style: Style) -> Vec<Vec<Cell>> {
-        let state = if self.not_after > Timestamp::now().as_second() {
-            Cell::marked(style, Mark::Good, "valid")
-        } else {
-            Cell::marked(style, Mark::Bad, "expired")
+        let now = Timestamp::now().as_second();
+        let (mark, state) = match self.not_after > now {
+            true if self.is_expiring(now) => (Mark::Warning, "expiring"),
+            true => (Mark::Good, "valid"),
+            false => (Mark::Bad, "expired"),
         };
+        let state = Cell::marked(style, mark, state);
         vec![vec![
             Cell::plain(&self.holder),
             Cell::optional(self.peer.as_ref()),

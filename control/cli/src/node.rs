@@ -96,6 +96,7 @@ pub(crate) fn control(settings: &Settings) -> corinth_control::settings::Setting
     control.taken_ports = settings.taken_ports().clone();
     control.streams_per_peer = settings.limits.streams_per_peer;
     if let Identity::BuiltIn { leaf_lifetime } = settings.identity {
+        control.leaf_lifetime = leaf_lifetime;
         control.leaf_lifetime_max = leaf_lifetime;
     }
     control.gateways = settings.gateways.iter().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@ use crate::reason::closed_set;
 
 closed_set! {
     /// Something an operator should know that is not the end of a connection. It stands until its cause has gone.
-    /// Codes: `CRN070`–`CRN099`.
+    /// Codes: `CRN070`–`CRN099`, then `CRN701`–`CRN799`.
     Condition {
         NotAccepted = "CRN070", "not_accepted",
             "the peer offers a service that its link does not accept here",
@@ -96,5 +96,26 @@ closed_set! {
         ImportPortClosed = "CRN099", "import_port_closed",
             "a gateway cannot listen on the import port of a service; its other ports are served",
             "free the port, or give the service another one; it is tried again with the next change";
+        SigningRequestInvalid = "CRN701", "signing_request_invalid",
+            "a request for a certificate is malformed, or its signature does not prove the key in it",
+            "upgrade the older side; report it if both run the same version";
+        SigningKeyUnfit = "CRN702", "signing_key_unfit",
+            "a certificate is asked for a key that is not on the curve P-256",
+            "upgrade the gateway; certificates are issued for P-256 keys only";
+        IdentityForeign = "CRN703", "identity_foreign",
+            "a certificate is asked for an identity of another trust domain",
+            "give the gateway the trust domain of its control plane, or the socket of its own one";
+        IdentityNotGateway = "CRN704", "identity_not_gateway",
+            "a certificate is asked for an identity that is not a gateway's",
+            "find out who asks: only gateways get certificates from a control plane";
+        NotIssuing = "CRN705", "not_issuing",
+            "the root that issues has expired or cannot be used, so that no certificate is issued",
+            "corinth cert list; change the root, or restore the state directory";
+        CertificateExpiring = "CRN706", "certificate_expiring",
+            "less than a quarter of the life of a gateway's certificate is left",
+            "does that gateway still run, and reach its control plane? Its log says why it does not renew";
+        IdentityDenied = "CRN707", "identity_denied",
+            "a certificate is asked for an identity that the operator denied",
+            "find out who asks; corinth link believe lifts the denial";
     }
 }

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::cluster::Cluster;
 use crate::exchange::{self, Relations, Session};
 use crate::handover::{self, SocketError};
+use crate::identity::Signing;
 use crate::keep::{Keep, KeepError};
 use crate::link::OwnSide;
 use crate::link::invitations::Invitations;
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) invitations: Arc<Invitations>,
     pub(crate) inviter: Inviter,
     pub(crate) side: watch::Sender<Arc<OwnSide>>,
+    pub(crate) signing: Signing,
     roots: Roots,
     plane: Mutex<Plane>,
     keep: Keep,
@@ -148,6 +150,7 @@ impl ControlPlane {
             consumers: Consumers::default(),
             invitations,
             side,
+            signing: Signing::new(keep.issued(), metrics)?,
             roots,
             plane: Mutex::new(plane),
             keep,

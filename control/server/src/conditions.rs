@@ -17,6 +17,9 @@ pub struct About {
     /// The service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceId>,
+    /// The SPIFFE ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
 }
 
 impl About {
@@ -25,7 +28,7 @@ impl About {
     pub fn peer(peer: &ClusterName) -> Self {
         Self {
             peer: Some(peer.clone()),
-            service: None,
+            ..Self::default()
         }
     }
 
@@ -33,8 +36,17 @@ impl About {
     #[must_use]
     pub fn service(service: &ServiceId) -> Self {
         Self {
-            peer: None,
             service: Some(service.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// One of our gateways.
+    #[must_use]
+    pub fn identity(id: &str) -> Self {
+        Self {
+            identity: Some(id.to_owned()),
+            ..Self::default()
         }
     }
 }

@@ -11,6 +11,8 @@ use corinth_model::{ClusterName, Instance, PortBook};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Issued;
+
 #[cfg(test)]
 mod tests;
 
@@ -136,6 +138,20 @@ impl Keep {
     /// If they cannot be written.
     pub fn store_ports(&self, ports: &PortBook) -> Result<(), KeepError> {
         self.write("import-ports.json", ports)
+    }
+
+    /// The certificates that gateways were given.
+    #[must_use]
+    pub fn issued(&self) -> Issued {
+        self.read("issued.json").unwrap_or_default()
+    }
+
+    /// Keeps the certificates that gateways were given; they are public.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn store_issued(&self, issued: &Issued) -> Result<(), KeepError> {
+        self.write("issued.json", issued)
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod exchange;
 pub mod handover;
+pub mod identity;
 pub mod index;
 pub mod keep;
 pub mod link;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use corinth_daemon::metrics::{IntGauge, IntGaugeVec, Metrics, MetricsError};
+use corinth_model::Condition;
 use prometheus::Opts;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
+use rustls_pki_types::UnixTime;
 
 use crate::app::Shared;
 
@@ -70,6 +72,10 @@ impl Observed {
             let mut by_code: BTreeMap<&str, i64> = BTreeMap::new();
             for (condition, ..) in plane.conditions().iter() {
                 *by_code.entry(condition.code()).or_default() += 1;
+            }
+            let expiring = shared.signing.issued().expiring(UnixTime::now()).count();
+            if expiring > 0 {
+                by_code.insert(Condition::CertificateExpiring.code(), count(expiring));
             }
             self.conditions.reset();
             for (code, standing) in by_code {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use corinth_identity::LEAF_LIFETIME;
 use corinth_model::{ClusterName, PortNumber, PortRange, Slot, TrustDomain};
 use serde::Deserialize;
 
@@ -13,6 +14,8 @@ mod tests;
 
 /// Largest file that is read.
 const TEXT_MAX_BYTES: usize = 1 << 20;
+/// A certificate is renewed at half its life; below this, a slow clock would already make it invalid.
+const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(10);
 /// The longest life that a gateway can give its certificate, where it is not known how long it is.
 const LEAF_LIFETIME_MAX: Duration = Duration::from_hours(30 * 24);
 
@@ -43,6 +46,8 @@ pub struct Settings {
     pub taken_ports: BTreeSet<u16>,
     /// Most streams a peer may have open, unless its link says otherwise.
     pub streams_per_peer: u32,
+    /// How long a certificate lives that is issued to a gateway.
+    pub leaf_lifetime: Duration,
     /// How long a certificate of a gateway lives at most: as long an old root is needed after a new one took over.
     pub leaf_lifetime_max: Duration,
 }
@@ -92,6 +97,7 @@ struct Raw {
     slots: Option<u32>,
     import_ports: Option<String>,
     streams_per_peer: Option<u32>,
+    leaf_lifetime: Option<String>,
     admin: Option<SocketAddr>,
     log: Option<String>,
 }
@@ -113,6 +119,7 @@ impl Settings {
             import_ports: default_ports(),
             taken_ports: BTreeSet::new(),
             streams_per_peer: 10_000,
+            leaf_lifetime: LEAF_LIFETIME,
             leaf_lifetime_max: LEAF_LIFETIME_MAX,
         }
     }
@@ -181,6 +188,11 @@ impl Settings {
         settings.gateways = raw.gateways;
         settings.slots = raw.slots.unwrap_or(settings.slots).max(1);
         settings.streams_per_peer = raw.streams_per_peer.unwrap_or(settings.streams_per_peer);
+        if let Some(text) = &raw.leaf_lifetime {
+            settings.leaf_lifetime = leaf_lifetime(text).ok_or_else(|| {
+                wrong("leafLifetime: write a time from 10s to 30 days, such as 24h".to_owned())
+            })?;
+        }
         let process = Process {
             admin: raw.admin.unwrap_or_else(|| ([127, 0, 0, 1], 15_001).into()),
             log: raw.log.unwrap_or_else(|| "info".to_owned()),
@@ -196,6 +208,18 @@ fn ports(text: &str) -> Option<PortRange> {
         last: last.trim().parse().ok()?,
     };
     (range.first <= range.last).then_some(range)
+}
+
+/// A number and its unit, as in `90s`, `30m` and `24h`.
+fn leaf_lifetime(text: &str) -> Option<Duration> {
+    let (number, unit_s) = [("s", 1), ("m", 60), ("h", 3_600)]
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    let is_plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = number.parse::<u64>().ok()?.checked_mul(unit_s)?;
+    let lifetime = Duration::from_secs(seconds);
+    let is_allowed = (LEAF_LIFETIME_MIN..=LEAF_LIFETIME_MAX).contains(&lifetime);
+    (is_plain && is_allowed).then_some(lifetime)
 }
 
 fn default_ports() -> PortRange {

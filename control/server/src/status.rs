@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use corinth_api::{LinkReport, LinkState};
-use corinth_model::{ClusterName, Route, ServiceId, Target};
+use corinth_model::{ClusterName, Condition, Route, ServiceId, Target};
+use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
 use crate::app::Shared;
 use crate::cluster::{Audience, LinkMode};
+use crate::conditions::About;
 use crate::index;
 use crate::peering::{Freshness, RelationSummary};
 use crate::plane::Plane;
@@ -121,7 +123,7 @@ pub struct ConditionStatus {
     pub name: &'static str,
     /// What it is about.
     #[serde(flatten)]
-    pub about: crate::conditions::About,
+    pub about: About,
     /// Since when.
     pub since_ms: u64,
     /// What it means.
@@ -131,6 +133,20 @@ pub struct ConditionStatus {
     /// What there is to say beyond that.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub words: String,
+}
+
+impl ConditionStatus {
+    fn new(condition: Condition, about: About, since_ms: u64, words: String) -> Self {
+        Self {
+            code: condition.code(),
+            name: condition.name(),
+            about,
+            since_ms,
+            summary: condition.summary(),
+            hint: condition.hint(),
+            words,
+        }
+    }
 }
 
 /// One exported service.
@@ -210,7 +226,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
             routes: plane.routes().map(|(_, routes)| routes.len()).sum(),
             consumers: shared.consumers.seen(),
             links,
-            conditions: conditions(plane),
+            conditions: conditions(shared, plane),
         }
     })
 }
@@ -275,24 +291,34 @@ fn link(
     })
 }
 
-fn conditions(plane: &Plane) -> Vec<ConditionStatus> {
+fn conditions(shared: &Shared, plane: &Plane) -> Vec<ConditionStatus> {
     let standing = plane.conditions().iter();
-    standing
-        .map(|(condition, about, since_ms, words)| ConditionStatus {
-            code: condition.code(),
-            name: condition.name(),
-            about: about.clone(),
-            since_ms,
-            summary: condition.summary(),
-            hint: condition.hint(),
-            words: words.to_owned(),
+    let standing = standing.map(|(condition, about, since_ms, words)| {
+        ConditionStatus::new(condition, about.clone(), since_ms, words.to_owned())
+    });
+    standing.chain(expiring(shared)).collect()
+}
+
+/// Certificates that should have been renewed. They follow from what was issued and the time, so nothing raises them.
+fn expiring(shared: &Shared) -> Vec<ConditionStatus> {
+    let now = UnixTime::now();
+    let issued = shared.signing.issued();
+    let expiring = issued.expiring(now);
+    expiring
+        .map(|(id, leaf)| {
+            let words = match leaf.not_after_s.checked_sub(now.as_secs()) {
+                Some(left_s) => format!("it expires in {left_s} seconds"),
+                None => "it has expired".to_owned(),
+            };
+            let (about, since_ms) = (About::identity(id), leaf.last_quarter_s() * 1_000);
+            ConditionStatus::new(Condition::CertificateExpiring, about, since_ms, words)
         })
         .collect()
 }
 
 /// What an operator should know.
 pub(crate) fn all_conditions(shared: &Shared) -> Vec<ConditionStatus> {
-    shared.look(conditions)
+    shared.look(|plane| conditions(shared, plane))
 }
 
 /// What is exported.
@@ -400,30 +426,48 @@ fn why(plane: &Plane, route: &Route, target: &Target) -> String {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
-    /// `root`, or `peer root`.
+    /// `gateway`, `root`, or `peer root`.
     pub holder: &'static str,
+    /// The identity in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spiffe_id: Option<String>,
     /// Whose, unless it is our own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<ClusterName>,
     /// Unix seconds.
     pub not_after: u64,
+    /// Unix seconds; from then on it should have been renewed. Of certificates that were issued here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renew_by: Option<u64>,
     /// The sequence of the bundle it is in.
-    pub sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
 }
 
-/// The roots that are believed.
+/// The certificates that were issued here, and the roots that are believed.
 pub(crate) fn certificates(shared: &Shared) -> Vec<CertificateStatus> {
     shared.look(|plane| {
         let own = plane.own();
-        let mut certificates = Vec::new();
+        let issued = shared.signing.issued();
+        let issued = issued.iter().map(|(id, leaf)| CertificateStatus {
+            holder: "gateway",
+            spiffe_id: Some(id.to_owned()),
+            peer: None,
+            not_after: leaf.not_after_s,
+            renew_by: Some(leaf.last_quarter_s()),
+            sequence: None,
+        });
+        let mut certificates: Vec<_> = issued.collect();
         let mut add = |holder, peer: Option<&ClusterName>, roots: &[Vec<u8>], sequence| {
             for root in roots {
                 if let Some(not_after) = corinth_identity::not_after(root) {
                     certificates.push(CertificateStatus {
                         holder,
+                        spiffe_id: None,
                         peer: peer.cloned(),
                         not_after,
-                        sequence,
+                        renew_by: None,
+                        sequence: Some(sequence),
                     });
                 }
             }

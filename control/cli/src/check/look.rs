@@ -16,7 +16,7 @@ const RTT_MAX_US: u64 = 300_000;
 const LOOKED_AT: &[&str] = &[
     "CRN070", "CRN071", "CRN072", "CRN073", "CRN074", "CRN075", "CRN076", "CRN077", "CRN078",
     "CRN079", "CRN086", "CRN087", "CRN088", "CRN090", "CRN091", "CRN092", "CRN093", "CRN094",
-    "CRN096", "CRN097", "CRN098", "CRN099",
+    "CRN096", "CRN097", "CRN098", "CRN099", "CRN706",
 ];
 
 /// What was found for one subject.
@@ -472,7 +472,11 @@ fn lifetime(certificate: &Certificate, now: i64, left_min: i64) -> (Verdict, Str
         hours @ 0..48 => format!("{hours} hours left"),
         hours => format!("{} days left", hours / 24),
     };
-    (Verdict::Warning.unless(left >= left_min), seen)
+    let is_well = match certificate.renew_by {
+        Some(_) => !certificate.is_expiring(now),
+        None => left >= left_min,
+    };
+    (Verdict::Warning.unless(is_well), seen)
 }
 
 pub(super) fn peer_root_lives(observed: &Observed) -> Vec<Finding> {

@@ -175,6 +175,11 @@ fn provocations() -> Vec<(&'static str, State, Change)> {
             Box::new(|made| made.certificates[0]["notAfter"] = 0.into()),
         ),
         (
+            "CRN601",
+            Warning,
+            Box::new(|made| made.certificates[1]["renewBy"] = (-1).into()),
+        ),
+        (
             "CRN602",
             Warning,
             Box::new(|made| made.certificates[2]["notAfter"] = 86_400.into()),

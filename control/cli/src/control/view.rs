@@ -143,8 +143,18 @@ pub(crate) struct Certificate {
     pub(crate) peer: Option<String>,
     /// Unix seconds.
     pub(crate) not_after: i64,
+    /// Unix seconds; from then on it should have been renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) renew_by: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
+}
+
+impl Certificate {
+    /// It holds, but should have been renewed.
+    pub(crate) fn is_expiring(&self, now: i64) -> bool {
+        self.not_after > now && self.renew_by.is_some_and(|by| now > by)
+    }
 }
 
 impl Consumer {

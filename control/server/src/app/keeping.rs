@@ -20,6 +20,7 @@ pub(super) struct Unkept {
     pub(super) peers: BTreeSet<ClusterName>,
     pub(super) ports: bool,
     pub(super) roots: bool,
+    pub(super) issued: bool,
 }
 
 /// Writes what is to be kept.
@@ -36,6 +37,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// Which certificates were issued has changed.
+    pub(crate) fn keep_issued(&self) {
+        self.unkept.lock().issued = true;
+        self.to_keep.notify_one();
+    }
+
     /// Writes down what has changed. Blocks until then.
     pub(super) fn keep_now(&self) {
         let unkept = std::mem::take(&mut *self.unkept.lock());
@@ -53,6 +60,11 @@ impl Shared {
         }
         if unkept.roots {
             self.keep_roots();
+        }
+        if unkept.issued
+            && let Err(error) = self.keep.store_issued(&self.signing.issued())
+        {
+            warn!(%error, "which certificates were issued cannot be kept");
         }
         if unkept.ports {
             let ports = self.look(|plane| plane.ports().clone());

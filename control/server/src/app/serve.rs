@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corinth_api::HostPort;
+use corinth_api::identity::IDENTITY_MESSAGE_MAX_BYTES;
 use corinth_api::link::Party;
-use corinth_api::wire::{admin as admin_wire, routes as routes_wire};
+use corinth_api::wire::{admin as admin_wire, identity as identity_wire, routes as routes_wire};
 use corinth_identity::State;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -14,6 +15,7 @@ use tracing::error;
 
 use super::{Shared, StartError};
 use crate::admin::Admin;
+use crate::identity::Identity;
 use crate::link::OwnSide;
 use crate::plane::Own;
 use crate::routes::Routes;
@@ -33,6 +35,10 @@ pub(super) async fn grpc(shared: Arc<Shared>, listener: UnixListener) {
     let routes = routes_wire::routes_server::RoutesServer::new(routes)
         .max_decoding_message_size(MESSAGE_MAX_BYTES)
         .max_encoding_message_size(MESSAGE_MAX_BYTES);
+    let identity = Identity::new(Arc::clone(&shared));
+    let identity = identity_wire::identity_server::IdentityServer::new(identity)
+        .max_decoding_message_size(IDENTITY_MESSAGE_MAX_BYTES)
+        .max_encoding_message_size(IDENTITY_MESSAGE_MAX_BYTES);
     let admin = admin_wire::admin_server::AdminServer::new(Admin::new(shared))
         .max_decoding_message_size(MESSAGE_MAX_BYTES)
         .max_encoding_message_size(ANSWER_MAX_BYTES);
@@ -45,6 +51,7 @@ pub(super) async fn grpc(shared: Arc<Shared>, listener: UnixListener) {
         .http2_max_header_list_size(16 << 10)
         .http2_max_pending_accept_reset_streams(Some(20))
         .add_service(routes)
+        .add_service(identity)
         .add_service(admin)
         .serve_with_incoming(UnixListenerStream::new(listener))
         .await;

@@ -183,6 +183,7 @@ pub(super) fn heed(
             let about = About {
                 peer: Some(cluster.clone()),
                 service: about,
+                ..About::default()
             };
             note(plane, condition, about, stands, "", now, effects);
         }

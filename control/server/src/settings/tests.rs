@@ -21,6 +21,30 @@ fn a_name_and_a_place_are_enough() {
 }
 
 #[test]
+fn life_of_certificates_has_a_unit_and_bounds() {
+    let lifetime = |text: &str| {
+        let text = format!("cluster: east\nstateDir: s\nleafLifetime: {text}\n");
+        parse(&text)
+            .ok()
+            .map(|(settings, _)| settings.leaf_lifetime)
+    };
+    for (text, seconds) in [("10s", 10), ("30m", 1_800), ("720h", 2_592_000)] {
+        assert_eq!(lifetime(text), Some(Duration::from_secs(seconds)), "{text}");
+    }
+    for text in [
+        "9s",
+        "721h",
+        "24",
+        "h",
+        "+24h",
+        "1.5h",
+        "18446744073709551615h",
+    ] {
+        assert_eq!(lifetime(text), None, "{text}");
+    }
+}
+
+#[test]
 fn mistakes_are_named() {
     for (text, expected) in [
         ("cluster: ea_st\nstateDir: s", "cluster"),
@@ -33,6 +57,10 @@ fn mistakes_are_named() {
         (
             "cluster: east\nstateDir: s\ntrustDomain: EAST",
             "trustDomain",
+        ),
+        (
+            "cluster: east\nstateDir: s\nleafLifetime: 1d",
+            "leafLifetime",
         ),
         ("stateDir: s", "cluster"),
     ] {

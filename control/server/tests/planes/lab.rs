@@ -11,6 +11,7 @@ use corinth_api::wire::admin::{
     RotateRootRequest, RotateRootResponse, StatusRequest, admin_client::AdminClient,
     status_request::Kind,
 };
+use corinth_api::wire::identity::{SignRequest, SignResponse, identity_client::IdentityClient};
 use corinth_api::wire::peering::{self, peering_client::PeeringClient};
 use corinth_api::wire::routes::routes_client::RoutesClient;
 use corinth_api::{Entry, EntryKey, HandOver, LinkReport, LinkState, Report, Update};
@@ -230,6 +231,15 @@ impl Plane {
         self.entries.send_replace(Entries::new());
     }
 
+    /// Ends it in order: what it knows is written down.
+    pub(crate) async fn stop(&mut self) {
+        let (plane, gateway) = self.running.take().unwrap();
+        gateway.abort();
+        plane.stop().await;
+        self.bridge.cut.notify_waiters();
+        self.entries.send_replace(Entries::new());
+    }
+
     pub(crate) async fn until(&self, is_so: impl Fn(&Entries) -> bool) {
         let mut entries = self.entries.subscribe();
         let waited = tokio::time::timeout(WAIT, entries.wait_for(|entries| is_so(entries))).await;
@@ -319,6 +329,15 @@ impl Plane {
             force: false,
         };
         Ok(client.rotate_root(request).await?.into_inner())
+    }
+
+    /// Asks for a certificate, as a gateway does.
+    pub(crate) async fn sign(&self, request: &[u8]) -> Result<SignResponse, Status> {
+        let mut client = IdentityClient::new(connect(&self.settings.socket).await);
+        let request = SignRequest {
+            request: request.to_vec(),
+        };
+        Ok(client.sign(request).await?.into_inner())
     }
 
     /// Until every peer holds the roots that were told last.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod certificates;
 mod lab;
 
 use std::collections::BTreeMap;
