@@ -44,13 +44,19 @@ const BUNDLE_FILE: &str = "bundle.pem";
 pub(crate) fn backup(terminal: &Terminal, args: &BackupArgs) -> Result<Exit, Trouble> {
     let what = || format!("no backup was written to {}", args.output.display());
     let settings = config::usable(&args.node.config)?;
-    if !matches!(settings.identity, Identity::BuiltIn { .. }) {
-        return Err(Trouble::new(
-            Exit::Found,
-            what(),
+    let elsewhere = match settings.identity {
+        Identity::BuiltIn { .. } => None,
+        Identity::Control => Some((
+            "the certificate of this gateway is issued by its control plane",
+            "back up the node of the control plane; everything here grows anew",
+        )),
+        Identity::Authority { .. } | Identity::Leaf { .. } => Some((
             "the identity of this node comes from files that its configuration names",
             "back up those files where they are made; everything else grows anew",
-        ));
+        )),
+    };
+    if let Some((why, remedy)) = elsewhere {
+        return Err(Trouble::new(Exit::Found, what(), why, remedy));
     }
     if !args.overwrite && fs::symlink_metadata(&args.output).is_ok() {
         return Err(Trouble::new(
@@ -154,6 +160,14 @@ pub(crate) fn bundle(terminal: &Terminal, args: &NodeArgs) -> Result<Exit, Troub
     let pem = match &files.identity {
         IdentityFiles::Authority { certificate, .. } => certificate.pem().to_owned(),
         IdentityFiles::Leaf { bundle, .. } => bundle.pem().to_owned(),
+        IdentityFiles::Control => {
+            return Err(Trouble::new(
+                Exit::Found,
+                what,
+                "its certificate is issued by its control plane, which has the roots",
+                "ask there: corinth bundle with the configuration of the control plane's node",
+            ));
+        }
         IdentityFiles::BuiltIn => {
             built_in(terminal, &settings).map_err(|error| state_trouble(what.to_owned(), &error))?
         }

@@ -61,6 +61,8 @@ pub struct AdminPages {
     readiness: Readiness,
     metrics: Metrics,
     log_level: Option<LogLevel>,
+    /// Lines of `/readyz?verbose`.
+    remarks: Vec<Remark>,
     pages: BTreeMap<&'static str, Render>,
 }
 
@@ -106,6 +108,7 @@ pub enum AdminError {
 }
 
 /// Renders one page.
+type Remark = Box<dyn Fn() -> String + Send + Sync>;
 type Render = Box<dyn Fn() -> Page + Send + Sync>;
 
 /// How long a client may take, and how many there may be.
@@ -143,6 +146,7 @@ impl AdminPages {
             readiness,
             metrics,
             log_level: None,
+            remarks: Vec::new(),
             pages: BTreeMap::new(),
         }
     }
@@ -150,6 +154,12 @@ impl AdminPages {
     /// Adds `/log-level`: GET shows the directive, PUT sets it, `PUT /log-level?for=SECONDS` sets it for a while.
     pub fn log_level(mut self, level: LogLevel) -> Self {
         self.log_level = Some(level);
+        self
+    }
+
+    /// Adds a line to `/readyz?verbose`, rendered anew for each GET. It does not change the verdict.
+    pub fn remark(mut self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.remarks.push(Box::new(render));
         self
     }
 

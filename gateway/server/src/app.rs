@@ -14,7 +14,7 @@ use corinth_daemon::{
     metrics::{Metrics, MetricsError},
     ready::Readiness,
 };
-use corinth_identity::{Denials, SharedBundles};
+use corinth_identity::{Denials, SharedBundles, StateDir};
 use corinth_model::Tables;
 use corinth_transport::tls::{TlsSettings, TlsTransport};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -27,6 +27,7 @@ use crate::{
     feed::{self, Feed},
     inbound::Sink,
     keeper,
+    leaf::{self, Asker},
     limits::{HalfOpen, HalfOpenLimits},
     listen::{Door, ListenError, Listening},
     node::{self, IdentityError, Node},
@@ -34,8 +35,8 @@ use crate::{
     pages::ControlRow,
     record::{Logged, Telemetry},
     settings::{
-        AccessScope, AccessTarget, Files, Mistakes, PortBookError, Settings, load_ports, read_file,
-        store_ports,
+        AccessScope, AccessTarget, Files, Identity, Mistakes, PortBookError, Settings, load_ports,
+        read_file, store_ports,
     },
     shared::Shared,
     terminate::Terminators,
@@ -144,6 +145,15 @@ impl Gateway {
         if node.authority.is_some() {
             tasks.push(tokio::spawn(keeper::renew(Arc::clone(&node.own), clock)));
         }
+        if let (Identity::Control, Some(control)) = (&settings.identity, &settings.control) {
+            let state_dir = StateDir::open(&settings.state_dir).map_err(IdentityError::State)?;
+            let asker = Asker::new(Arc::clone(&node.own), state_dir, control, &metrics)?;
+            let is_there = node.own.certified().is_some();
+            let first = (!is_there).then(|| readiness.register(leaf::PENDING));
+            tasks.push(tokio::spawn(
+                asker.run(first, Arc::new(DefaultTimeProvider)),
+            ));
+        }
         let body = Arc::new(Body::new(shared, workers, bundles, settings.clone()));
         body.change(None, wanted)?;
         let feed = match &settings.control {
@@ -197,9 +207,14 @@ impl Gateway {
         &self.node.bundle_pem
     }
 
-    /// When our certificate expires, Unix seconds.
+    /// When our certificate expires, Unix seconds; 0 while there is none.
     pub fn certificate_not_after(&self) -> u64 {
         self.node.own.not_after().as_secs()
+    }
+
+    /// How long our certificate holds, in words.
+    pub fn certificate(&self) -> String {
+        leaf::words(&self.node.own, rustls::pki_types::UnixTime::now())
     }
 
     /// What pages show.

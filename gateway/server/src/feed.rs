@@ -42,7 +42,7 @@ use crate::{
 };
 
 mod collect;
-mod connect;
+pub(crate) mod connect;
 mod held;
 mod kept;
 mod links;

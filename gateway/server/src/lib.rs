@@ -22,6 +22,7 @@ mod handover;
 mod inbound;
 mod intake;
 mod keeper;
+mod leaf;
 mod limits;
 mod listen;
 mod node;

@@ -9,6 +9,7 @@ use corinth_identity::{
 use corinth_model::GatewayId;
 use rustls::pki_types::UnixTime;
 
+use crate::leaf;
 use crate::settings::{Files, Identity, IdentityFiles, Settings};
 
 /// Why a node has no identity.
@@ -44,7 +45,7 @@ pub(crate) struct Node {
     pub(crate) own: Arc<OwnIdentity>,
     /// `None` where somebody else issues our certificate.
     pub(crate) authority: Option<Arc<Authority>>,
-    /// The roots to hand to peers, PEM.
+    /// The roots to hand to peers, PEM; empty where the control plane has them.
     pub(crate) bundle_pem: String,
 }
 
@@ -65,6 +66,15 @@ impl Node {
                 let kept = Some(Arc::new(state_dir));
                 Self::with_authority(settings, authority, pem, kept, *leaf_lifetime, now)
             }
+            (Identity::Control, _) => Ok(Self {
+                own: Arc::new(leaf::kept(
+                    &state_dir,
+                    &gateway_id(settings).spiffe_id(),
+                    now,
+                )),
+                authority: None,
+                bundle_pem: String::new(),
+            }),
             (
                 Identity::Authority { leaf_lifetime, .. },
                 IdentityFiles::Authority { certificate, key },

@@ -11,6 +11,7 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
+use rustls::pki_types::UnixTime;
 
 use crate::shared::Shared;
 
@@ -28,6 +29,7 @@ struct Observed {
     revision: IntGauge,
     half_open: IntGauge,
     expiry: IntGauge,
+    expiring: IntGauge,
 }
 
 /// Registers what is read off a gateway at each scrape.
@@ -78,7 +80,11 @@ pub(crate) fn register(
         )?,
         expiry: IntGauge::new(
             "certificate_expiry_timestamp_seconds",
-            "When our certificate expires.",
+            "When our certificate expires; 0 while there is none.",
+        )?,
+        expiring: IntGauge::new(
+            "certificate_expiring",
+            "1 while less than a quarter of the life of our certificate is left.",
         )?,
     };
     metrics.register(Box::new(observed))
@@ -134,9 +140,11 @@ impl Observed {
         self.half_open.set(i64::from(shared.half_open.open()));
         let expiry = self.own.not_after().as_secs();
         self.expiry.set(i64::try_from(expiry).unwrap_or(i64::MAX));
+        let is_expiring = self.own.is_expiring(UnixTime::now());
+        self.expiring.set(i64::from(is_expiring));
     }
 
-    fn parts(&self) -> [&dyn Collector; 10] {
+    fn parts(&self) -> [&dyn Collector; 11] {
         [
             &self.up,
             &self.rtt,
@@ -148,6 +156,7 @@ impl Observed {
             &self.revision,
             &self.half_open,
             &self.expiry,
+            &self.expiring,
         ]
     }
 }

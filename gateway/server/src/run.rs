@@ -241,7 +241,7 @@ fn pages(
         Arc::clone(gateway),
         Arc::clone(gateway),
     );
-    let control = Arc::clone(gateway);
+    let (control, certified) = (Arc::clone(gateway), Arc::clone(gateway));
     let pages = AdminPages::new(readiness, metrics).log_level(level);
     let pages = if gateway.control().is_some() {
         pages.page("/control", move || json(&control.control()))
@@ -249,6 +249,7 @@ fn pages(
         pages
     };
     pages
+        .remark(move || certified.certificate())
         .page("/config", move || json(&config.settings()))
         .page("/routes", move || json(&routes.routes()))
         .page("/links", move || json(&links.links()))

@@ -357,7 +357,7 @@ impl Settings {
         let state_dir = show::beside(origin, &state_dir);
         let control = control.map(|raw| Control::read(raw, &state_dir, origin, found));
         let workers = number(raw.workers, cores(), 1..=WORKERS_MAX, found);
-        let identity = Identity::read(section(raw.identity), origin, found);
+        let identity = Identity::read(section(raw.identity), control.is_some(), origin, found);
         let timeouts = Timeouts::read(section(raw.timeouts).value, found);
         let drain = Drain::read(section(raw.drain).value, found);
         let access_log = AccessLog::read(section(raw.access_log).value, origin, found);

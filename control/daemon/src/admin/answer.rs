@@ -160,7 +160,12 @@ impl Answers {
             StatusCode::SERVICE_UNAVAILABLE
         };
         let mut body = state.to_string();
-        if !is_verbose {
+        if is_verbose {
+            for remark in &self.pages.remarks {
+                body.push('\n');
+                body.push_str(&remark());
+            }
+        } else {
             body.truncate(body.find('\n').unwrap_or(body.len()));
         }
         body.push('\n');

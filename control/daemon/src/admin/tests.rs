@@ -159,6 +159,25 @@ async fn readiness_is_told_with_its_reasons() {
 }
 
 #[tokio::test]
+async fn a_remark_stands_below_the_verdict_and_does_not_change_it() {
+    let readiness = Readiness::new();
+    let pages = AdminPages::new(readiness.clone(), metrics());
+    let pages = pages.remark(|| "certificate: none yet".to_owned());
+    let admin = Admin::bind(any_port(), pages).unwrap().spawn().unwrap();
+    let get = async |path| exchange(admin.local_addr(), &get_request(path)).await;
+    let answer = get("/readyz").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ready\n"));
+    let answer = get("/readyz?verbose").await;
+    let body = "ready\ncertificate: none yet\n";
+    assert_eq!((answer.status, answer.body.as_str()), (200, body));
+    readiness.drain();
+    let answer = get("/readyz?verbose").await;
+    let body = "not ready\ndraining\ncertificate: none yet\n";
+    assert_eq!((answer.status, answer.body.as_str()), (503, body));
+    admin.stop();
+}
+
+#[tokio::test]
 async fn a_put_log_level_takes_effect() {
     let lab = Lab::new();
     debug!("unheard");

@@ -32,10 +32,18 @@ const HEADERS_MAX_BYTES: u32 = 16 << 10;
 /// Streams that were reset and are still remembered: we open one.
 const RESET_MAX: usize = 8;
 
-/// A client of the control plane that listens on `socket`.
+/// A client of the control plane that listens on `socket`, for its tables.
 pub(super) async fn client(
     socket: &Path,
 ) -> Result<wire::routes_client::RoutesClient<Channel>, tonic::transport::Error> {
+    let channel = channel(socket).await?;
+    Ok(wire::routes_client::RoutesClient::new(channel)
+        .max_decoding_message_size(ROUTES_MESSAGE_MAX_BYTES)
+        .max_encoding_message_size(ROUTES_MESSAGE_MAX_BYTES))
+}
+
+/// A connection to the control plane that listens on `socket`.
+pub(crate) async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
     // The name goes nowhere: the socket is what is connected to.
     let endpoint = Endpoint::from_static("http://control.invalid")
         .connect_timeout(CONNECT_MAX)
@@ -48,10 +56,7 @@ pub(super) async fn client(
         .http2_max_concurrent_reset_streams(RESET_MAX)
         .http2_max_local_error_reset_streams(RESET_MAX);
     let connector = Connector(socket.to_owned());
-    let channel = endpoint.connect_with_connector(connector).await?;
-    Ok(wire::routes_client::RoutesClient::new(channel)
-        .max_decoding_message_size(ROUTES_MESSAGE_MAX_BYTES)
-        .max_encoding_message_size(ROUTES_MESSAGE_MAX_BYTES))
+    endpoint.connect_with_connector(connector).await
 }
 
 /// What is reported, as it goes out.
@@ -64,7 +69,7 @@ pub(super) fn outbound(mut reports: mpsc::Receiver<Report>) -> impl Stream<Item 
 }
 
 /// What went wrong, down to what the system said.
-pub(super) fn words(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;
@@ -73,7 +78,7 @@ pub(super) fn words(error: &(dyn Error + 'static)) -> String {
 }
 
 /// What it answered instead.
-pub(super) fn status_words(status: &Status) -> String {
+pub(crate) fn status_words(status: &Status) -> String {
     short(&format!("{:?}: {}", status.code(), status.message()))
 }
 

@@ -32,6 +32,8 @@ pub struct Files {
 pub enum IdentityFiles {
     /// Nothing: the CA lies in the state directory.
     BuiltIn,
+    /// Nothing: the CA lies with the control plane.
+    Control,
     /// A CA to issue from.
     Authority {
         /// Its certificate.
@@ -131,6 +133,7 @@ impl Settings {
     ) -> Option<IdentityFiles> {
         match &self.identity {
             Identity::BuiltIn { .. } => Some(IdentityFiles::BuiltIn),
+            Identity::Control => Some(IdentityFiles::Control),
             Identity::Authority {
                 certificate, key, ..
             } => {
@@ -161,7 +164,7 @@ impl Settings {
     /// Every file that the configuration names, in its order. A change of any of them is a change of the node.
     pub fn files(&self) -> Vec<&Path> {
         let own = match &self.identity {
-            Identity::BuiltIn { .. } => Vec::new(),
+            Identity::BuiltIn { .. } | Identity::Control => Vec::new(),
             Identity::Authority {
                 certificate, key, ..
             } => vec![certificate, key],

@@ -6,10 +6,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::field::{At, Field, missing};
-use super::mistake::{Findings, MistakeCode};
+use super::field::{At, Field, Optional, missing};
+use super::mistake::{Findings, MistakeCode, Position};
 use super::show::NamedFile;
 use super::units::{self, Span};
+use super::value::Choice;
 
 /// Life of a gateway's leaf certificate unless told otherwise.
 const LEAF_LIFETIME: Duration = Duration::from_hours(24);
@@ -40,6 +41,8 @@ pub enum Identity {
         #[serde(rename = "leafLifetime", serialize_with = "units::serialize_duration")]
         leaf_lifetime: Duration,
     },
+    /// The control plane beside us, which has the CA.
+    Control,
     /// A leaf that somebody else issues, renews and writes into these files.
     Leaf {
         /// The leaf and its chain, PEM.
@@ -53,10 +56,24 @@ pub enum Identity {
     },
 }
 
+/// Who issues, where no file says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Issuer {
+    /// The control plane.
+    Control,
+}
+
+impl Choice for Issuer {
+    const WORDS: &'static [(&'static str, Self)] = &[("control", Self::Control)];
+    const WHAT: &'static str = "who issues";
+}
+
 /// Who issues this gateway's certificate. Default: a CA of our own in the state directory.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawIdentity {
+    /// `control`: the control plane issues, and no CA is here; needs the section `control`.
+    issuer: Option<Field<Issuer>>,
     /// File with the certificate of a CA to issue from; needs `caKey`.
     ca_cert: Option<Field<PathBuf>>,
     /// File with the key of that CA.
@@ -72,7 +89,12 @@ pub(super) struct RawIdentity {
 }
 
 impl Identity {
-    pub(super) fn read(raw: At<RawIdentity>, origin: &Path, found: &mut Findings) -> Option<Self> {
+    pub(super) fn read(
+        raw: At<RawIdentity>,
+        follows_control: bool,
+        origin: &Path,
+        found: &mut Findings,
+    ) -> Option<Self> {
         let At { at, value: raw } = raw;
         let lifetime_at = raw.leaf_lifetime.as_ref().map(|field| field.at);
         let leaf_lifetime = lifetime(raw.leaf_lifetime, found);
@@ -91,6 +113,11 @@ impl Identity {
         let leaf_cert = file("leafCert", raw.leaf_cert, has_leaf);
         let leaf_key = file("leafKey", raw.leaf_key, has_leaf);
         let bundle = file("bundle", raw.bundle, has_leaf);
+        let issuer_at = raw.issuer.as_ref().map(|field| field.at);
+        if let (Some(Issuer::Control), Some(at)) = (raw.issuer.optional(found), issuer_at) {
+            let has_other = has_authority || has_leaf || lifetime_at.is_some();
+            return by_control(at, has_other, follows_control, found);
+        }
         if has_authority && has_leaf {
             found.add(
                 at,
@@ -124,6 +151,32 @@ impl Identity {
         }
         Some(Self::BuiltIn { leaf_lifetime })
     }
+}
+
+/// The control plane issues: there must be one, and nothing else may be said of the certificate.
+fn by_control(
+    at: Position,
+    has_other: bool,
+    follows_control: bool,
+    found: &mut Findings,
+) -> Option<Identity> {
+    if has_other {
+        found.add(
+            at,
+            MistakeCode::ConflictingKeys,
+            "the control plane issues the certificate, so that nothing else here has an effect",
+            "leave `issuer: control` alone under `identity`; `leafLifetime` is set at the control plane",
+        );
+    }
+    if !follows_control {
+        found.add(
+            at,
+            MistakeCode::ConflictingKeys,
+            "no control plane is named that could issue the certificate",
+            "add the section `control`, or remove `issuer`",
+        );
+    }
+    (!has_other && follows_control).then_some(Identity::Control)
 }
 
 fn lifetime(field: Option<Field<Span>>, found: &mut Findings) -> Duration {

@@ -11,7 +11,8 @@ use std::{
 };
 
 use corinth_api::{
-    Entry, HandOver, LinkReport, LinkState, LinkedPeer, Report, Update, wire::routes as wire,
+    Entry, HandOver, LinkReport, LinkState, LinkedPeer, Report, Update,
+    wire::{identity, routes as wire},
 };
 use corinth_daemon::{
     drain::Drain,
@@ -22,12 +23,13 @@ use corinth_gateway::{
     Door, Gateway, Surroundings,
     settings::{Control, Settings},
 };
+use corinth_identity::{Authority, SigningRequest};
 use corinth_model::{
     AddressSource, Candidate, ClusterName, Endpoint, Export, Instance, Locality, PortNumber,
     Protocol, Replay, Route, RouteName, Target, TrustDomain,
 };
 use futures_util::stream::{Stream, poll_fn};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -86,6 +88,15 @@ impl wire::routes_server::Routes for Service {
 
 impl FakeControl {
     pub(crate) fn listen(directory: &Path) -> Self {
+        Self::listen_with(directory, None)
+    }
+
+    /// One that also issues certificates.
+    pub(crate) fn issuing(directory: &Path, issuer: Issuer) -> Self {
+        Self::listen_with(directory, Some(issuer))
+    }
+
+    fn listen_with(directory: &Path, issuer: Option<Issuer>) -> Self {
         let path = Control::in_state_dir(directory).socket;
         let _ = std::fs::remove_file(&path);
         let (calling, calls) = mpsc::unbounded_channel();
@@ -101,7 +112,7 @@ impl FakeControl {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    () = serve(listener, calling) => {}
+                    () = serve(listener, calling, issuer) => {}
                 }
             });
         });
@@ -131,15 +142,51 @@ impl Drop for FakeControl {
     }
 }
 
-async fn serve(listener: std::os::unix::net::UnixListener, calling: mpsc::UnboundedSender<Call>) {
+/// Issues certificates under one root, each for so long.
+#[derive(Clone)]
+pub(crate) struct Issuer {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) lifetime: Duration,
+    /// Told of each that is issued.
+    pub(crate) issued: mpsc::UnboundedSender<()>,
+}
+
+#[tonic::async_trait]
+impl identity::identity_server::Identity for Issuer {
+    async fn sign(
+        &self,
+        request: Request<identity::SignRequest>,
+    ) -> Result<Response<identity::SignResponse>, Status> {
+        let request = request.into_inner().request;
+        let request = SigningRequest::read(&request).unwrap();
+        let now = UnixTime::now();
+        let chain = self
+            .authority
+            .issue_for_request(&request, request.id(), &[], now, self.lifetime)
+            .unwrap();
+        let _ = self.issued.send(());
+        Ok(Response::new(identity::SignResponse {
+            chain: chain.iter().map(|one| one.to_vec()).collect(),
+            not_after: now.as_secs() + self.lifetime.as_secs(),
+        }))
+    }
+}
+
+async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    calling: mpsc::UnboundedSender<Call>,
+    issuer: Option<Issuer>,
+) {
     let listener = UnixListener::from_std(listener).unwrap();
     let incoming = poll_fn(move |context| {
         let accepted = listener.poll_accept(context);
         accepted.map(|accepted| Some(accepted.map(|(socket, _)| socket)))
     });
-    let service = wire::routes_server::RoutesServer::new(Service(calling));
-    let server = tonic::transport::Server::builder();
-    server.serve_with_incoming(service, incoming).await.unwrap();
+    let routes = wire::routes_server::RoutesServer::new(Service(calling));
+    let issuer = issuer.map(identity::identity_server::IdentityServer::new);
+    let mut server = tonic::transport::Server::builder();
+    let server = server.add_service(routes).add_optional_service(issuer);
+    server.serve_with_incoming(incoming).await.unwrap();
 }
 
 impl Call {
@@ -209,12 +256,21 @@ impl Node {
     }
 
     pub(crate) fn start_in(name: &'static str, directory: &Path) -> Self {
+        Self::start_as(name, directory, "")
+    }
+
+    /// A gateway that has no authority.
+    pub(crate) fn start_certified(name: &'static str, directory: &Path) -> Self {
+        Self::start_as(name, directory, "identity: {issuer: control}\n")
+    }
+
+    fn start_as(name: &'static str, directory: &Path, identity: &str) -> Self {
         // It holds keys: a state directory is for its owner's eyes only.
         std::fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
         let text = format!(
             "cluster: {name}\nstateDir: .\nworkers: 1\ncontrol: {{}}\n\
              listen: {{tunnel: '127.0.0.1:0', imports: [127.0.0.1], admin: '127.0.0.1:0'}}\n\
-             drain: {{delay: off, limit: 1s}}\naccessLog: {{target: ./access.log}}\n"
+             drain: {{delay: off, limit: 1s}}\naccessLog: {{target: ./access.log}}\n{identity}"
         );
         let settings = Settings::parse(&text, &directory.join("config.yaml")).unwrap();
         let readiness = Readiness::new();
@@ -251,6 +307,15 @@ impl Node {
     /// This node as its peers know it.
     pub(crate) fn as_peer(&self, addresses: &[SocketAddr]) -> Update {
         let root = CertificateDer::from_pem_slice(self.gateway.bundle_pem().as_bytes()).unwrap();
+        self.as_peer_under(&root, addresses)
+    }
+
+    /// The same, for one whose root is elsewhere.
+    pub(crate) fn as_peer_under(
+        &self,
+        root: &CertificateDer<'_>,
+        addresses: &[SocketAddr],
+    ) -> Update {
         let peer = LinkedPeer {
             trust_domain: self.trust_domain(),
             max_streams: 100,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
 mod applies;
+mod certified;
 mod fixture;
 mod hands_over;
 mod withdraws;
