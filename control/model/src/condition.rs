@@ -55,8 +55,8 @@ closed_set! {
             "no address of the other cluster takes a link",
             "is port 15443 open between the networks, and is the token still open?";
         BundleOlder = "CRN086", "bundle_older",
-            "the peer sent older roots than it has sent before; they are not used",
-            "nothing to do if it was restored from a backup and sends newer ones soon";
+            "the peer sent older roots than those held; they are not used",
+            "nothing to do if it was restored from a backup and sends newer ones soon; else declare the link as corinth link show prints it there";
         BundleConflict = "CRN087", "bundle_conflict",
             "the peer sent other roots under a sequence that was used before; they are not used",
             "link again if the peer has really made new roots";

@@ -22,22 +22,35 @@ pub use learned::{FILE as LEARNED_FILE, Learned};
 pub enum Verdict {
     /// It is the one we hold.
     Held,
-    /// It is newer and follows from the one we hold: to be written down and used.
-    Newer,
+    /// It follows from the one we hold and takes its place: to be written down and used.
+    Next,
     /// It is not used: [`Condition::BundleOlder`], [`Condition::BundleConflict`] or [`Condition::BundleUnrelated`].
     Refused(Condition),
+}
+
+/// Where the bundle that we hold of a peer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From the declaration of the link, whose author may not have known the sequence.
+    Declared,
+    /// From the peer itself.
+    Told,
 }
 
 /// Judges a bundle that a peer told over its own link by the one we hold. Roots are the same if their keys are: a path
 /// ends at a key.
 #[must_use]
-pub fn judge(held: &Bundle, told: &Bundle) -> Verdict {
+pub fn judge(held: &Bundle, origin: Origin, told: &Bundle) -> Verdict {
     if told.trust_domain() != held.trust_domain() {
         return Verdict::Refused(Condition::BundleUnrelated);
     }
     let (ours, theirs) = (keys(held), keys(told));
     if told.sequence() < held.sequence() {
-        return Verdict::Refused(Condition::BundleOlder);
+        // Only the number was wrong: without the peer's own, nothing it told would be newer until it has caught up.
+        return match ours == theirs && origin == Origin::Declared {
+            true => Verdict::Next,
+            false => Verdict::Refused(Condition::BundleOlder),
+        };
     }
     if told.sequence() == held.sequence() {
         return match ours == theirs {
@@ -48,7 +61,7 @@ pub fn judge(held: &Bundle, told: &Bundle) -> Verdict {
     if ours.is_disjoint(&theirs) {
         return Verdict::Refused(Condition::BundleUnrelated);
     }
-    Verdict::Newer
+    Verdict::Next
 }
 
 fn keys(bundle: &Bundle) -> BTreeSet<[u8; 32]> {

@@ -78,7 +78,7 @@ impl Plane {
             roots.collect()
         };
         match self.learned.bundle_of(link) {
-            Ok(bundle) => (ders(bundle.roots()), bundle.sequence()),
+            Ok((bundle, _)) => (ders(bundle.roots()), bundle.sequence()),
             // Whoever uses them sees what is wrong.
             Err(_) => (ders(&link.roots), link.bundle_sequence),
         }
@@ -100,13 +100,13 @@ impl Plane {
         let roots = told.iter().cloned().map(CertificateDer::from).collect();
         let offered = Bundle::new(link.trust_domain.clone(), roots, sequence);
         let about = About::peer(cluster);
-        let (Ok(held), Ok(offered)) = (self.learned.bundle_of(link), offered) else {
+        let (Ok((held, origin)), Ok(offered)) = (self.learned.bundle_of(link), offered) else {
             let (condition, words) = (Condition::EntryInvalid, "its roots");
             return note(self, condition, about, true, words, now, effects);
         };
-        match trust::judge(&held, &offered) {
+        match trust::judge(&held, origin, &offered) {
             trust::Verdict::Held => {}
-            trust::Verdict::Newer => {
+            trust::Verdict::Next => {
                 self.learned.keep(link, offered);
                 self.learned_changes += 1;
                 self.dirty.has_links = true;

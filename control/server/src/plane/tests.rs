@@ -190,6 +190,23 @@ fn roots_that_are_refused_are_not_said_to_be_held() {
 }
 
 #[test]
+fn a_link_declared_with_too_high_a_sequence_of_the_right_roots_works_and_follows_a_change_of_root()
+{
+    let [first, next] = [root(), root()];
+    let mut plane = plane();
+    declare(&mut plane, link(&[&first], 1));
+    let effects = tell(&mut plane, 1, &[&first], 0);
+    assert!(effects.contains(&Effect::KeepRoots));
+    assert_eq!(plane.conditions().iter().count(), 0);
+    let (_, changes) = plane.learned();
+    plane.handle_roots_kept(changes);
+    assert_eq!(said(&mut plane), [Some(0)]);
+    tell(&mut plane, 2, &[&first, &next], 1);
+    assert_eq!(plane.conditions().iter().count(), 0);
+    assert_eq!(plane.roots(&name(WEST)), (vec![first, next], 1));
+}
+
+#[test]
 fn a_new_instance_for_one_peer_is_kept_to_by_what_is_told_after_it() {
     let first = root();
     let mut plane = plane();

@@ -1,8 +1,8 @@
 //! The bundles that peers told since they were declared, kept beside the declarations.
 //!
-//! A declared link has the roots it was made with. What its peer tells later lies here and is used in their place while
-//! its sequence is higher, but only as long as the link is declared with the same roots as when it was told: whoever
-//! declares others begins anew.
+//! A declared link has the roots it was made with. What its peer tells later and follows from them lies here and is used
+//! in their place, but only as long as the link is declared with the same roots as when it was told: whoever declares
+//! others begins anew.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::Origin;
 use crate::cluster::{Declared, DeclaredLink};
 
 /// The file's name in the state directory.
@@ -74,22 +75,21 @@ impl Learned {
         state_dir.write(FILE, &written(&self.kept))
     }
 
-    /// The roots of a link: those told, if they are newer than those declared, else those.
+    /// The roots of a link: those told since it was declared, or else those it was declared with.
     ///
     /// # Errors
     /// If the declared roots are none.
-    pub fn bundle_of(&self, link: &DeclaredLink) -> Result<Bundle, BundleError> {
-        let told = self.kept.get(&link.trust_domain).filter(|told| {
-            told.declared == fingerprint(link) && told.bundle.sequence() > link.bundle_sequence
-        });
-        if let Some(told) = told {
-            return Ok(told.bundle.clone());
+    pub fn bundle_of(&self, link: &DeclaredLink) -> Result<(Bundle, Origin), BundleError> {
+        let told = self.kept.get(&link.trust_domain);
+        if let Some(told) = told.filter(|told| told.declared == fingerprint(link)) {
+            return Ok((told.bundle.clone(), Origin::Told));
         }
         let roots = link.roots.clone();
-        Bundle::new(link.trust_domain.clone(), roots, link.bundle_sequence)
+        let declared = Bundle::new(link.trust_domain.clone(), roots, link.bundle_sequence)?;
+        Ok((declared, Origin::Declared))
     }
 
-    /// Takes a bundle that was judged to be newer than that of the link.
+    /// Takes a bundle that was judged to be the next one of the link.
     pub fn keep(&mut self, link: &DeclaredLink, bundle: Bundle) {
         let declared = fingerprint(link);
         self.kept

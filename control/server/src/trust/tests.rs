@@ -16,8 +16,8 @@ fn told_bundles_are_judged_by_sequence_and_keys() {
     let held = bundle(&[&a], 5);
     for (told, verdict) in [
         (bundle(&[&a], 5), Verdict::Held),
-        (bundle(&[&a, &b], 6), Verdict::Newer),
-        (bundle(&[&a], 6), Verdict::Newer),
+        (bundle(&[&a, &b], 6), Verdict::Next),
+        (bundle(&[&a], 6), Verdict::Next),
         (
             bundle(&[&a, &b], 4),
             Verdict::Refused(Condition::BundleOlder),
@@ -38,18 +38,33 @@ fn told_bundles_are_judged_by_sequence_and_keys() {
         (bundle(&[], 6), Verdict::Refused(Condition::BundleUnrelated)),
         (bundle(&[], 5), Verdict::Refused(Condition::BundleConflict)),
     ] {
-        assert_eq!(judge(&held, &told), verdict, "{told:?}");
+        assert_eq!(judge(&held, Origin::Told, &told), verdict, "{told:?}");
     }
     // Another certificate of the same key is the same root.
     let again = Authority::from_key_pem(domain(), &a.key_pem(), at(NOW + 60)).unwrap();
-    assert_eq!(judge(&held, &bundle(&[&again], 5)), Verdict::Held);
+    let again = bundle(&[&again], 5);
+    assert_eq!(judge(&held, Origin::Told, &again), Verdict::Held);
     let foreign = Bundle::new(
         TrustDomain::parse("b.test").unwrap(),
         vec![a.root().clone()],
         6,
     );
     let unrelated = Verdict::Refused(Condition::BundleUnrelated);
-    assert_eq!(judge(&held, &foreign.unwrap()), unrelated);
+    assert_eq!(judge(&held, Origin::Told, &foreign.unwrap()), unrelated);
+}
+
+#[test]
+fn a_declared_sequence_that_was_too_high_gives_way_to_that_of_the_same_roots() {
+    let [a, b] = ["1", "2"].map(|_| authority());
+    let declared = bundle(&[&a], 5);
+    let older = Verdict::Refused(Condition::BundleOlder);
+    for (told, verdict) in [
+        (bundle(&[&a], 0), Verdict::Next),
+        (bundle(&[&a, &b], 0), older),
+        (bundle(&[&b], 4), older),
+    ] {
+        assert_eq!(judge(&declared, Origin::Declared, &told), verdict);
+    }
 }
 
 #[test]
@@ -65,7 +80,11 @@ fn told_roots_are_used_while_they_are_newer_and_survive_a_restart() {
     learned.store(&state_dir(&dir)).unwrap();
     let again = Learned::load(&state_dir(&dir)).unwrap();
     assert_eq!(roots(&again, &link), (3, 1));
-    assert_eq!(again.bundle_of(&link).unwrap().roots(), [b.root().clone()]);
+    let (bundle, origin) = again.bundle_of(&link).unwrap();
+    assert_eq!(
+        (bundle.roots(), origin),
+        (&[b.root().clone()][..], Origin::Told)
+    );
 }
 
 #[test]
@@ -76,9 +95,10 @@ fn link_that_is_declared_anew_begins_with_its_declared_roots() {
     learned.keep(&first, bundle(&[&a, &b], 9));
     // The peer lost everything and was linked again, with a sequence from the beginning.
     let second = link(&[&c], 0);
+    let (bundle, origin) = learned.bundle_of(&second).unwrap();
     assert_eq!(
-        learned.bundle_of(&second).unwrap().roots(),
-        [c.root().clone()]
+        (bundle.roots(), origin),
+        (&[c.root().clone()][..], Origin::Declared)
     );
     // A declaration that has caught up counts itself.
     let third = link(&[&a, &b], 9);
@@ -249,7 +269,7 @@ fn link(authorities: &[&Authority], sequence: u64) -> DeclaredLink {
 
 /// Sequence and number of the roots in use.
 fn roots(learned: &Learned, link: &DeclaredLink) -> (u64, usize) {
-    let bundle = learned.bundle_of(link).unwrap();
+    let (bundle, _) = learned.bundle_of(link).unwrap();
     (bundle.sequence(), bundle.roots().len())
 }
 
