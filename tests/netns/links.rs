@@ -305,6 +305,11 @@ fn tokens_that_are_of_no_use_are_refused_with_a_code() {
             expected.code()
         );
     };
+    // Nobody listens where the only token has expired.
+    let expired = south.told(&["link", "token", "create", "--ttl", "1s"]);
+    pause_until(Instant::now() + Duration::from_millis(1_100));
+    refused(&east, &expired.concat(), Condition::LinkUnreachable);
+
     refused(&east, "not-a-token", Condition::TokenRefused);
     refused(&west, &token(&west), Condition::OwnCluster);
 

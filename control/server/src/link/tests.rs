@@ -115,14 +115,19 @@ async fn clock_of_the_inviter_decides_whether_a_token_has_expired() {
     let north = Side::new("north").await;
     assert_eq!(north.refused(&expired).await, Some(Condition::TokenRefused));
     assert_eq!(north.links(), 0);
-    // When all have expired nobody is listened to at all.
-    east.clock.set(NOW + 901);
-    assert_eq!(
-        north.refused(&expired).await,
-        Some(Condition::LinkUnreachable)
-    );
+}
+
+#[tokio::test]
+async fn expired_token_while_no_other_is_open_finds_nobody_who_listens() {
+    let (east, west) = (Side::new("east").await, Side::new("west").await);
+    let token = east.invite_for(Duration::from_secs(60), 1);
+    east.clock.set(NOW + 60);
+    let error = west.join(&token).await.expect_err("it has expired");
+    assert_eq!(error.condition(), Some(Condition::LinkUnreachable));
+    assert!(matches!(error, JoinError::Unreachable(_)), "{error}");
+    assert_eq!((east.links(), west.links()), (0, 0));
     let heard = east.outcomes().await;
-    assert!(matches!(heard.last(), Some(Err(InviteError::Closed))));
+    assert!(matches!(heard[..], [Err(InviteError::Closed)]));
 }
 
 #[tokio::test]
