@@ -52,7 +52,16 @@ impl GatewayConfig<'_> {
     /// # Panics
     /// When it does not become ready.
     pub fn start_control(&self) -> Control {
+        self.start_control_issuing("24h")
+    }
+
+    /// The same, which issues certificates for so long, such as `10s`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_control_issuing(&self, leaf_lifetime: &str) -> Control {
         let settings = json!({
+            "leafLifetime": leaf_lifetime,
             "cluster": self.site.cluster,
             "stateDir": self.state_dir(),
             "gateways": [self.site.tunnel(self.family, self.slot)],

@@ -9,8 +9,6 @@ use corinth_lab::{
     Capture, Control, Family, Gateway, GatewayConfig, Lab, Load, Nginx, Service, WAIT, exchange,
     pause_until, until,
 };
-use corinth_model::SpiffeId;
-use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::{
@@ -44,12 +42,21 @@ struct Apart<'a> {
 impl<'a> Apart<'a> {
     /// Links both, each made by `config`.
     fn linked(lab: &'a Lab, config: impl Fn(&'static str) -> GatewayConfig<'a>) -> Self {
+        Self::linked_issuing(lab, "24h", config)
+    }
+
+    /// The same, with control planes that issue certificates for so long.
+    fn linked_issuing(
+        lab: &'a Lab,
+        leaf_lifetime: &str,
+        config: impl Fn(&'static str) -> GatewayConfig<'a>,
+    ) -> Self {
         let (web, echo) = (lab.server_at(0, 8080), lab.server_at(0, 7007));
         let nginx = Nginx::start(&lab.server, lab.folder(), web, None);
         let service = lab.server.serve(echo, echo_back);
         let start = |cluster| {
             let config = config(cluster);
-            let control = config.start_control();
+            let control = config.start_control_issuing(leaf_lifetime);
             (config.start(), control)
         };
         let ((east, east_control), (west, west_control)) = (start("east"), start("west"));
@@ -247,15 +254,16 @@ fn said_since(apart: &mut Apart<'_>, mark: usize) -> u64 {
 }
 
 #[test]
-fn a_certificate_that_nobody_renews_ends_new_calls_but_no_open_stream() {
+fn certificates_of_dead_control_planes_are_counted_down_and_then_end_new_calls_but_no_open_stream()
+{
     let Some(lab) = Lab::on(Family::V4).build() else {
         return;
     };
-    let life = Duration::from_secs(15);
-    let expires_at = Instant::now() + life;
-    let mut apart = Apart::linked(&lab, |cluster| match cluster {
-        "east" => issued_elsewhere(&lab, life),
-        cluster => lab.gateway(cluster).apart(),
+    let identity = json!({ "issuer": "control" });
+    let mut apart = Apart::linked_issuing(&lab, "12s", |cluster| {
+        lab.gateway(cluster)
+            .apart()
+            .with("identity", identity.clone())
     });
     let (web, echo) = (imported(&apart.east, WEB), imported(&apart.east, ECHO));
     await_answer(&lab.client, web);
@@ -263,28 +271,37 @@ fn a_certificate_that_nobody_renews_ends_new_calls_but_no_open_stream() {
     assert_eq!(exchange(&mut stream, b"hello", 5).unwrap(), b"hello");
     apart.kill_control_planes();
 
-    // How long it lasts can be read without a control plane.
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // Half of the life is left at least, and can be read without a control plane.
+    let left = certificate_left(&apart.east);
+    assert!((4..=12).contains(&left), "{left}");
+    assert!(answers(&lab.client, web));
+    let shown = apart.east.corinth(&["status"]).stdout.join("\n");
+    let words = "control plane unreachable; certificates good for ";
+    assert!(shown.contains(words), "{shown}");
     let expiry = "corinth_certificate_expiry_timestamp_seconds";
-    let left = apart.east.metric(expiry, &[]) - now.unwrap().as_secs_f64();
-    assert!((0.0..life.as_secs_f64()).contains(&left), "{left}");
-    pause_until(expires_at + Duration::from_secs(2));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let by_metric = apart.east.metric(expiry, &[]) - now.unwrap().as_secs_f64();
+    assert!(by_metric > 0.0 && by_metric <= 12.0, "{by_metric}");
+
+    until("it has expired", WAIT, || {
+        let now = certificate_left(&apart.east);
+        assert!(now <= left, "{now} after {left}");
+        (now < 0).then_some(())
+    });
     assert!(!answers(&lab.client, web));
+    apart.east.await_record(|record| record.code() == "CRN041");
     assert_eq!(exchange(&mut stream, b"still", 5).unwrap(), b"still");
+    let shown = apart.east.corinth(&["status"]).stdout.join("\n");
+    assert!(shown.contains("certificates expired "), "{shown}");
 }
 
-/// East with a leaf that somebody else issues, in files.
-fn issued_elsewhere(lab: &Lab, life: Duration) -> GatewayConfig<'_> {
-    let config = lab.gateway("east").apart();
-    let state = config.state();
-    let id = SpiffeId::parse("spiffe://east.corinth.internal/corinth/gateway/0").unwrap();
-    let leaf = state.authority.issue(&id, &[], UnixTime::now(), life);
-    let (certificate, key) = lab.pki.write_leaf("east-leaf", &leaf.unwrap());
-    let bundle = lab.folder().join("east-0/state/bundle.pem");
-    config.with(
-        "identity",
-        json!({ "leafCert": certificate, "leafKey": key, "bundle": bundle }),
-    )
+/// How many seconds its certificate is good for, as `corinth status` tells of a gateway whose control plane is dead.
+fn certificate_left(gateway: &Gateway) -> i64 {
+    let ran = gateway.corinth(&["status", "-o", "json"]);
+    assert_eq!(ran.status.code(), Some(3), "{ran:?}");
+    let answer: Value = serde_json::from_str(&ran.text()).unwrap();
+    let left = answer["items"][0]["certificateLeftS"].as_i64();
+    left.expect("the gateway was asked")
 }
 
 #[test]

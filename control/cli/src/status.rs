@@ -2,11 +2,13 @@
 //!
 //! It always prints what it knows: a control plane that does not answer is a row, not the end.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use corinth_api::wire::admin::status_request::Kind;
 use corinth_daemon::signals::Signals;
+use serde::Serialize;
 
+use self::alone::Alone;
 use crate::{
     args::StatusArgs,
     control::{Place, Status, ask_each, places},
@@ -16,6 +18,8 @@ use crate::{
     terminal::{Mark, Style, Terminal, plain, repainted},
     trouble::Trouble,
 };
+
+mod alone;
 
 const CLUSTER_HEADERS: &[&str] = &[
     "CLUSTER",
@@ -55,13 +59,58 @@ impl Item for Status {
     }
 }
 
+/// One cluster in a list.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Row {
+    Answered(Status),
+    Alone(Alone),
+}
+
+impl Item for Row {
+    const KIND: &'static str = Status::KIND;
+    const HEADERS: &'static [&'static str] = CLUSTER_HEADERS;
+
+    fn rows(&self, style: Style) -> Vec<Vec<Cell>> {
+        match self {
+            Self::Answered(status) => status.rows(style),
+            Self::Alone(alone) => vec![silent_row(&alone.cluster, style)],
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Answered(status) => status.name(),
+            Self::Alone(alone) => format!("cluster/{}", alone.cluster),
+        }
+    }
+}
+
+/// The row of a control plane that does not answer.
+fn silent_row(name: impl fmt::Display, style: Style) -> Vec<Cell> {
+    let mut row = vec![
+        Cell::plain(name),
+        Cell::marked(style, Mark::Bad, "no answer"),
+    ];
+    row.resize(CLUSTER_HEADERS.len(), Cell::plain("-"));
+    row
+}
+
 /// How often is looked whether anything has changed.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// What all that were asked said, or why they did not.
 struct Answers {
     answered: Vec<Status>,
-    silent: Vec<(Place, Trouble)>,
+    silent: Vec<Silent>,
+}
+
+/// A control plane that does not answer.
+struct Silent {
+    place: Place,
+    trouble: Trouble,
+    /// What its gateways say.
+    alone: Option<Alone>,
 }
 
 pub(crate) fn status(terminal: &Terminal, args: &StatusArgs) -> Result<Exit, Trouble> {
@@ -70,18 +119,15 @@ pub(crate) fn status(terminal: &Terminal, args: &StatusArgs) -> Result<Exit, Tro
         return watch(terminal, &places, args);
     }
     let answers = Answers::ask(&places, args)?;
-    if answers.answered.is_empty() {
-        let first = answers
-            .silent
-            .into_iter()
-            .next()
-            .map(|(_, trouble)| trouble);
+    if answers.knows_nothing() {
+        let first = answers.silent.into_iter().next();
+        let first = first.map(|silent| silent.trouble);
         return Err(first.unwrap_or_else(|| Trouble::internal("nobody was asked", "no place")));
     }
-    let exit = if answers.silent.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Partial
+    let exit = match (answers.answered.is_empty(), answers.silent.is_empty()) {
+        (true, _) => Exit::Unreachable,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::Partial,
     };
     terminal.print(&answers.text(terminal.stdout, args.output)?)?;
     answers.complain(terminal);
@@ -132,24 +178,40 @@ impl Answers {
             args.controls.timeout,
             |control| async move { control.ask::<Status>(Kind::Status).await },
         )?;
-        let mut answers = Self {
-            answered: Vec::new(),
-            silent: Vec::new(),
-        };
+        let mut answered = Vec::new();
+        let (mut places, mut troubles) = (Vec::new(), Vec::new());
         for (place, answer) in asked {
             match answer {
-                Ok(status) => answers.answered.push(status),
-                Err(trouble) => answers.silent.push((place, trouble)),
+                Ok(status) => answered.push(status),
+                Err(trouble) => {
+                    places.push(place);
+                    troubles.push(trouble);
+                }
             }
         }
-        Ok(answers)
+        let alone = alone::ask(&places, args)?;
+        let silent = places.into_iter().zip(troubles).zip(alone);
+        let silent = silent.map(|((place, trouble), alone)| Silent {
+            place,
+            trouble,
+            alone,
+        });
+        Ok(Self {
+            answered,
+            silent: silent.collect(),
+        })
+    }
+
+    /// Neither a control plane nor a gateway has said anything.
+    fn knows_nothing(&self) -> bool {
+        self.answered.is_empty() && self.silent.iter().all(|silent| silent.alone.is_none())
     }
 
     fn text(&self, style: Style, output: OutputArgs) -> Result<String, Trouble> {
         if output.output == Format::Table {
             return Ok(screen(
                 &self.answered,
-                &self.silent,
+                &self.silent_rows(),
                 output.no_headers,
                 style,
             ));
@@ -157,15 +219,27 @@ impl Answers {
         let errors = self
             .silent
             .iter()
-            .map(|(_, trouble)| format!("{}: {}", trouble.what, trouble.why));
+            .map(|silent| format!("{}: {}", silent.trouble.what, silent.trouble.why));
+        let answered = self.answered.iter().cloned().map(Row::Answered);
+        let alone = self.silent.iter().filter_map(|silent| silent.alone.clone());
         let listing = Listing {
-            items: self.answered.clone(),
+            items: answered.chain(alone.map(Row::Alone)).collect(),
             errors: errors.collect(),
         };
         listing.text(style, output)
     }
 
-    /// What counts as a change: all that a screen shows but round-trip times, which move all the time.
+    /// Who does not answer, and what is known all the same.
+    fn silent_rows(&self) -> Vec<(String, Option<Alone>)> {
+        let row = |silent: &Silent| match &silent.alone {
+            Some(alone) => (alone.cluster.clone(), Some(alone.clone())),
+            None => (silent.place.to_string(), None),
+        };
+        self.silent.iter().map(row).collect()
+    }
+
+    /// What counts as a change: all that a screen shows but round-trip times and what is left of a certificate, which
+    /// move all the time.
     fn state(&self) -> String {
         let mut answered = self.answered.clone();
         for link in answered.iter_mut().flat_map(|status| &mut status.links) {
@@ -175,12 +249,16 @@ impl Answers {
             is_coloured: false,
             is_utf8: false,
         };
-        screen(&answered, &self.silent, true, style)
+        let silent = self.silent_rows().into_iter();
+        let silent: Vec<_> = silent
+            .map(|(name, alone)| (name, alone.map(Alone::settled)))
+            .collect();
+        screen(&answered, &silent, true, style)
     }
 
     fn complain(&self, terminal: &Terminal) {
-        for (_, trouble) in &self.silent {
-            terminal.complain(trouble);
+        for silent in &self.silent {
+            terminal.complain(&silent.trouble);
         }
         if !self.silent.is_empty() {
             terminal.note(&format!(
@@ -194,7 +272,7 @@ impl Answers {
 
 fn screen(
     answered: &[Status],
-    silent: &[(Place, Trouble)],
+    silent: &[(String, Option<Alone>)],
     no_headers: bool,
     style: Style,
 ) -> String {
@@ -203,14 +281,7 @@ fn screen(
         .iter()
         .flat_map(|status| status.rows(style))
         .collect();
-    for (place, _) in silent {
-        let mut row = vec![
-            Cell::plain(place),
-            Cell::marked(style, Mark::Bad, "no answer"),
-        ];
-        row.resize(CLUSTER_HEADERS.len(), Cell::plain("-"));
-        clusters.push(row);
-    }
+    clusters.extend(silent.iter().map(|(name, _)| silent_row(name, style)));
     let mut screen = table(headers(CLUSTER_HEADERS), &clusters, style);
 
     let links: Vec<_> = answered
@@ -240,6 +311,10 @@ fn screen(
         for condition in &status.conditions {
             screen.push_str(&condition.lines(style));
         }
+    }
+    for alone in silent.iter().filter_map(|(_, alone)| alone.as_ref()) {
+        screen.push_str(&format!("\n{}\n", style.strong(&plain(&alone.cluster))));
+        screen.push_str(&alone.lines(style));
     }
     screen
 }

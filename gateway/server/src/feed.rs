@@ -486,8 +486,11 @@ impl Feed {
     /// What `/control` shows.
     pub(crate) fn row(&self) -> ControlRow {
         let status = self.status.lock();
+        // Whoever reads it may be in another directory.
+        let socket = std::path::absolute(&self.socket);
+        let socket = socket.unwrap_or_else(|_| self.socket.clone());
         ControlRow {
-            socket: self.socket.display().to_string(),
+            socket: socket.display().to_string(),
             connected: status.is_connected,
             since: timestamp(status.since),
             why: status.why.clone(),

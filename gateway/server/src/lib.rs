@@ -46,4 +46,4 @@ pub mod settings;
 pub use app::{Gateway, StartError, Surroundings};
 pub use listen::{Door, ListenError, Listening};
 pub use node::IdentityError;
-pub use pages::{ControlRow, RefusedRow};
+pub use pages::{ControlPage, ControlRow, RefusedRow};

@@ -4,7 +4,7 @@ use corinth_core::Standing;
 use corinth_model::{ClusterName, Protocol, Route, Target};
 use serde::Serialize;
 
-use crate::Gateway;
+use crate::{Gateway, settings::Identity};
 
 /// One route, with what is thought of each candidate.
 #[derive(Debug, Serialize)]
@@ -100,6 +100,21 @@ pub struct ControlRow {
     pub refused: Option<RefusedRow>,
 }
 
+/// The page `/control`: what is known of the control plane, and for how long a certificate does without it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPage {
+    /// Our cluster.
+    pub cluster: ClusterName,
+    /// What is known of the control plane.
+    #[serde(flatten)]
+    pub control: ControlRow,
+    /// When our certificate expires, Unix seconds; 0 while there is none.
+    pub certificate_not_after: u64,
+    /// Whether the control plane is who renews it.
+    pub is_certificate_from_control: bool,
+}
+
 /// A change that could not be used.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -123,6 +138,17 @@ impl Gateway {
             candidates: candidates(&core, route),
         });
         rows.collect()
+    }
+
+    /// What `/control` shows; `None` where the gateway follows its file alone.
+    pub fn control_page(&self) -> Option<ControlPage> {
+        let settings = self.settings();
+        Some(ControlPage {
+            control: self.control()?,
+            certificate_not_after: self.certificate_not_after(),
+            is_certificate_from_control: matches!(settings.identity, Identity::Control),
+            cluster: settings.cluster,
+        })
     }
 
     /// Every link.

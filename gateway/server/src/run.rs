@@ -244,7 +244,7 @@ fn pages(
     let (control, certified) = (Arc::clone(gateway), Arc::clone(gateway));
     let pages = AdminPages::new(readiness, metrics).log_level(level);
     let pages = if gateway.control().is_some() {
-        pages.page("/control", move || json(&control.control()))
+        pages.page("/control", move || json(&control.control_page()))
     } else {
         pages
     };

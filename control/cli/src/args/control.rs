@@ -250,6 +250,10 @@ pub(crate) struct StatusArgs {
     pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) controls: ControlsArgs,
+    /// The admin address of a gateway, which is asked if its control plane does not answer; can be repeated. Without it,
+    /// `listen.admin` of --config, or 127.0.0.1:15000.
+    #[arg(long, env = "CORINTH_ADMIN", value_name = "ADDRESS")]
+    pub(crate) admin: Vec<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

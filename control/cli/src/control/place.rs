@@ -24,20 +24,25 @@ const SOCKET: &str = "control.sock";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) socket: PathBuf,
+    /// Where the gateway beside it shows itself, if that is known.
+    pub(crate) admin: Option<String>,
 }
 
 impl Place {
     pub(crate) fn socket(path: &Path) -> Self {
         Self {
             socket: path.to_owned(),
+            admin: None,
         }
     }
 
     /// The control plane of the node that this file configures. It may run although the file has a mistake by now.
     pub(crate) fn of_config(path: &Path) -> Result<Self, Trouble> {
         let text = config::read(path)?;
+        let settings = Settings::parse(&text, path).ok();
         Ok(Self {
             socket: Settings::state_dir_of(&text, path).join(SOCKET),
+            admin: settings.map(|settings| settings.listen.admin.to_string()),
         })
     }
 

@@ -117,31 +117,54 @@ async fn a_certificate_is_renewed_at_half_its_life() {
 }
 
 #[tokio::test]
-async fn new_connections_go_on_without_a_control_plane_until_the_certificate_expires() {
+async fn connections_go_on_without_a_control_plane_until_the_certificate_expires_and_open_ones_after_it()
+ {
     let folder = tempfile::tempdir().unwrap();
     let (issuer, _issued) = issuer(Duration::from_secs(8));
     let lab = Certified::linked(folder.path(), &issuer).await;
-    assert!(is_served(lab.port).await);
+    let mut open = connect(lab.port).await;
     drop(lab.east_control);
     assert!(is_served(lab.port).await, "it has its certificate");
-    let end = lab.east.gateway.certificate_not_after();
-    let refused = async { while is_served(lab.port).await {} };
-    soon(refused).await;
+    let east = &lab.east.gateway;
+    let shown = east.control_page().unwrap();
+    let end = east.certificate_not_after();
+    assert!(shown.is_certificate_from_control && shown.certificate_not_after == end);
+    assert!(counted_down(&lab.east).await >= 2, "it can be watched");
+
+    soon(async { while is_served(lab.port).await {} }).await;
     assert!(UnixTime::now().as_secs() >= end, "not before its time");
-    let is_expired = || {
-        let shown = lab.east.gateway.certificate();
-        shown.starts_with("certificate: expired at ")
-    };
+    let expiry = "corinth_certificate_expiry_timestamp_seconds";
+    assert_eq!(lab.east.metric(expiry), end.to_string());
+    assert_eq!(lab.east.metric("corinth_certificate_expiring"), "1");
+    says_back(&mut open, b"still").await;
+    assert!(!is_served(lab.port).await);
+    drop(open);
+    lab.east.gateway.stop().await;
+    let log = lab.east.access_log();
+    assert!(log.contains("\"CRN041\""), "{log}");
+}
+
+/// Watches what is told of a certificate until it has expired; how many seconds of it were seen, each one less than the
+/// one before.
+async fn counted_down(node: &Node) -> usize {
+    let mut seen: Vec<u64> = Vec::new();
     soon(async {
-        while !is_expired() {
+        loop {
+            let shown = node.gateway.certificate();
+            if shown.starts_with("certificate: expired at ") {
+                return;
+            }
+            let left = shown.split_once(" s left").expect("it holds").0;
+            let left = left.rsplit(' ').next().unwrap().parse().unwrap();
+            if seen.last() != Some(&left) {
+                assert!(seen.last().is_none_or(|before| left < *before), "{seen:?}");
+                seen.push(left);
+            }
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!(!is_served(lab.port).await);
-    lab.east.gateway.stop().await;
-    let log = lab.east.access_log();
-    assert!(log.contains("\"CRN041\""), "{log}");
+    seen.len()
 }
 
 #[tokio::test]

@@ -242,6 +242,7 @@ impl Call {
 pub(crate) struct Node {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) readiness: Readiness,
+    metrics: Metrics,
     pub(crate) name: &'static str,
     pub(crate) directory: PathBuf,
     _own: Option<tempfile::TempDir>,
@@ -274,18 +275,20 @@ impl Node {
         );
         let settings = Settings::parse(&text, &directory.join("config.yaml")).unwrap();
         let readiness = Readiness::new();
+        let metrics = Metrics::new(Build {
+            binary: "corinth-gateway",
+            version: "0",
+        })
+        .unwrap();
         let surroundings = Surroundings {
             readiness: readiness.clone(),
-            metrics: Metrics::new(Build {
-                binary: "corinth-gateway",
-                version: "0",
-            })
-            .unwrap(),
+            metrics: metrics.clone(),
             drain: Drain::new(),
         };
         Self {
             gateway: Arc::new(Gateway::start(settings, surroundings).unwrap()),
             readiness,
+            metrics,
             name,
             directory: directory.to_owned(),
             _own: None,
@@ -324,6 +327,14 @@ impl Node {
             bundle_sequence: 1,
         };
         Update::Put(Entry::Peer(self.cluster(), peer))
+    }
+
+    /// The value of a metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> String {
+        let text = self.metrics.text().unwrap();
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.expect("there is such a metric").to_owned()
     }
 
     pub(crate) fn access_log(&self) -> String {
