@@ -324,12 +324,18 @@ impl<S: Source> Follower<S> {
             Report::Hello { .. } => {}
             Report::Applied { revision, closed } => {
                 let closed = closed.into_iter().map(|closed| (closed.port, closed.why));
+                let closed: BTreeMap<_, _> = closed.collect();
+                let mut is_news = false;
                 self.consumers.change(id, |consumer| {
                     consumer.seen.applied = revision;
                     consumer.seen.refused = None;
-                    consumer.seen.closed = closed.collect();
+                    is_news = consumer.seen.closed != closed;
+                    consumer.seen.closed = closed;
                 });
-                self.source.closed_changed();
+                // Whose ports they are is looked up among all routes: not with every change of the tables.
+                if is_news {
+                    self.source.closed_changed();
+                }
             }
             Report::Refused { revision, why } => {
                 warn!(revision, why, "a consumer cannot use the tables");

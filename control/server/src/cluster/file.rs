@@ -128,6 +128,7 @@ impl ObjectsFile {
         {
             let mut known = shared.disk.lock();
             shared.take(&mut known, text);
+            // Without a file there is still what is declared elsewhere.
             shared.publish(&known);
         }
         let following = tokio::spawn(follow::follow(Arc::clone(&shared)));
@@ -211,7 +212,6 @@ impl Cluster for ObjectsFile {
         // Somebody may have changed the file a moment ago.
         let text = disk::read(&shared.path).map_err(|error| shared.failed(error))?;
         shared.take(&mut known, text);
-        shared.publish(&known);
         if !known.is_good {
             let why = "the file has mistakes of its own; mend them first";
             return Err(shared.failed(io::Error::new(io::ErrorKind::InvalidData, why)));
@@ -220,14 +220,20 @@ impl Cluster for ObjectsFile {
         let put = change::put(&change);
         let changed = change::apply(&known.good, &fixed, change)?;
         shared.check(&put)?;
-        let text = shared.render(&changed)?;
-        disk::replace(&shared.path, text.as_bytes()).map_err(|error| shared.failed(error))?;
-        known.good = changed;
+        // Peers need not wait for the disk, which may take seconds; whoever asked for the change does.
+        let before = std::mem::replace(&mut known.good, changed);
         shared.publish(&known);
-        // The copy is for a later start: nobody waits for it.
-        shared.keep(&text);
-        known.seen = Some(text);
-        Ok(())
+        match shared.store(&known.good) {
+            Ok(text) => {
+                known.seen = Some(text);
+                Ok(())
+            }
+            Err(error) => {
+                known.good = before;
+                shared.publish(&known);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -247,6 +253,14 @@ impl Shared {
         }
     }
 
+    /// Writes the file, and the copy for a later start. The text.
+    fn store(&self, declared: &Declared) -> Result<String, WriteError> {
+        let text = self.render(declared)?;
+        disk::replace(&self.path, text.as_bytes()).map_err(|error| self.failed(error))?;
+        self.keep(&text);
+        Ok(text)
+    }
+
     fn render(&self, declared: &Declared) -> Result<String, WriteError> {
         render::render(declared).map_err(|error| self.failed(io::Error::other(error.to_string())))
     }
@@ -257,16 +271,13 @@ impl Shared {
         let text = match disk::read(&self.path) {
             Ok(text) => text,
             Err(error) => {
-                self.tell(&mut known, vec![unreadable(&error)]);
-                self.publish(&known);
-                return;
+                return self.tell(&mut known, vec![unreadable(&error)]);
             }
         };
         self.take(&mut known, text);
-        self.publish(&known);
     }
 
-    /// Takes a text if it is good; tells its mistakes if not.
+    /// Takes a text if it is good; tells its mistakes if not. Nothing happens if it was looked at before.
     fn take(&self, known: &mut Known, text: Option<String>) {
         if known.is_good && text == known.seen {
             return;
@@ -291,6 +302,7 @@ impl Shared {
             }
             Err(mistakes) => self.tell(known, mistakes),
         }
+        self.publish(known);
     }
 
     fn tell(&self, known: &mut Known, mistakes: Vec<Mistake>) {

@@ -51,6 +51,16 @@ async fn change_has_effect_when_write_returns() {
 }
 
 #[tokio::test]
+async fn change_that_cannot_be_written_is_taken_back() {
+    let lab = Lab::new();
+    let objects = lab.open();
+    fs::remove_dir_all(lab.path.parent().unwrap()).unwrap();
+    let refused = objects.write(export("web.shop", &["west"]));
+    assert!(matches!(refused, Err(WriteError::Io { .. })), "{refused:?}");
+    assert_eq!(*lab.declared(&objects), Declared::default());
+}
+
+#[tokio::test]
 async fn changes_add_replace_and_remove() {
     let lab = Lab::new();
     let objects = lab.open();
