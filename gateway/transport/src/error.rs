@@ -5,12 +5,20 @@ use std::io;
 use corinth_api::HeaderError;
 use corinth_model::Failure;
 
+use crate::TransportKind;
+
 /// Why an address of a peer gave no authenticated connection.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The TCP connection was refused, unreachable or timed out.
-    #[error("dialing {address}: {source}; is TCP port {} open between the networks?", address.port())]
+    /// Nobody answered there: refused, unreachable or timed out.
+    #[error(
+        "dialing {address}: {source}; is {} port {} open between the networks?",
+        transport.underlay(),
+        address.port()
+    )]
     Connect {
+        /// How it was dialled.
+        transport: TransportKind,
         /// The address that was dialled.
         address: std::net::SocketAddr,
         /// What the kernel said.

@@ -18,6 +18,7 @@ mod link;
 mod stream;
 
 pub mod memory;
+pub mod quic;
 pub mod ready;
 pub mod tls;
 

@@ -18,6 +18,8 @@ pub enum TransportKind {
     Memory,
     /// Mutual TLS over TCP.
     Tls,
+    /// QUIC over UDP.
+    Quic,
 }
 
 impl TransportKind {
@@ -26,6 +28,16 @@ impl TransportKind {
         match self {
             Self::Memory => "memory",
             Self::Tls => "tls",
+            Self::Quic => "quic",
+        }
+    }
+
+    /// What it goes over, in the words of a firewall.
+    pub fn underlay(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Tls => "TCP",
+            Self::Quic => "UDP",
         }
     }
 }

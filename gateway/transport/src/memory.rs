@@ -258,6 +258,7 @@ impl Gateway {
     async fn dial(self: &Arc<Self>, target: &DialTarget) -> Result<Arc<MemoryLink>, DialError> {
         let address = target.address;
         let connect = |kind: io::ErrorKind| DialError::Connect {
+            transport: TransportKind::Memory,
             address,
             source: kind.into(),
         };

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use corinth_api::StreamReply;
 use corinth_model::{Failure, GatewayId};
 
-use crate::{StreamError, TransportKind, memory::MemoryStream, tls::TlsStream};
+use crate::{StreamError, TransportKind, memory::MemoryStream, quic::QuicStream, tls::TlsStream};
 
 /// What [`ReadHalf::fill`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub struct Stream {
 enum Kind {
     Memory(MemoryStream),
     Tls(Box<TlsStream>),
+    Quic(Box<QuicStream>),
 }
 
 impl Stream {
@@ -39,10 +40,16 @@ impl Stream {
         }
     }
 
+    pub(crate) fn quic(stream: Box<QuicStream>) -> Self {
+        Self {
+            kind: Kind::Quic(stream),
+        }
+    }
+
     pub(crate) fn into_tls(self) -> Option<Box<TlsStream>> {
         match self.kind {
             Kind::Tls(stream) => Some(stream),
-            Kind::Memory(_) => None,
+            Kind::Memory(_) | Kind::Quic(_) => None,
         }
     }
 
@@ -51,6 +58,7 @@ impl Stream {
         match &self.kind {
             Kind::Memory(stream) => stream.peer(),
             Kind::Tls(stream) => stream.peer(),
+            Kind::Quic(stream) => stream.peer(),
         }
     }
 
@@ -59,6 +67,7 @@ impl Stream {
         match &self.kind {
             Kind::Memory(_) => TransportKind::Memory,
             Kind::Tls(_) => TransportKind::Tls,
+            Kind::Quic(_) => TransportKind::Quic,
         }
     }
 
@@ -87,6 +96,17 @@ impl Stream {
                     },
                 )
             }
+            Kind::Quic(stream) => {
+                let (read, write) = stream.split();
+                (
+                    ReadHalf {
+                        kind: ReadKind::Quic(read),
+                    },
+                    WriteHalf {
+                        kind: WriteKind::Quic(write),
+                    },
+                )
+            }
         }
     }
 
@@ -95,6 +115,7 @@ impl Stream {
         match &mut self.kind {
             Kind::Memory(stream) => stream.reset(failure),
             Kind::Tls(stream) => stream.reset(failure),
+            Kind::Quic(stream) => stream.reset(failure),
         }
     }
 }
@@ -107,6 +128,7 @@ pub struct ReadHalf<'a> {
 enum ReadKind<'a> {
     Memory(crate::memory::MemoryReadHalf<'a>),
     Tls(crate::tls::TlsReadHalf<'a>),
+    Quic(crate::quic::QuicReadHalf<'a>),
 }
 
 impl ReadHalf<'_> {
@@ -115,6 +137,7 @@ impl ReadHalf<'_> {
         match &mut self.kind {
             ReadKind::Memory(half) => half.reply().await,
             ReadKind::Tls(half) => half.reply().await,
+            ReadKind::Quic(half) => half.reply().await,
         }
     }
 
@@ -123,6 +146,7 @@ impl ReadHalf<'_> {
         match &mut self.kind {
             ReadKind::Memory(half) => half.fill().await,
             ReadKind::Tls(half) => half.fill().await,
+            ReadKind::Quic(half) => half.fill().await,
         }
     }
 
@@ -134,6 +158,7 @@ impl ReadHalf<'_> {
         match &mut self.kind {
             ReadKind::Memory(half) => half.lend(take),
             ReadKind::Tls(half) => half.lend(take),
+            ReadKind::Quic(half) => half.lend(take),
         }
     }
 }
@@ -146,6 +171,7 @@ pub struct WriteHalf<'a> {
 enum WriteKind<'a> {
     Memory(crate::memory::MemoryWriteHalf<'a>),
     Tls(crate::tls::TlsWriteHalf<'a>),
+    Quic(crate::quic::QuicWriteHalf<'a>),
 }
 
 impl WriteHalf<'_> {
@@ -154,6 +180,7 @@ impl WriteHalf<'_> {
         match &mut self.kind {
             WriteKind::Memory(half) => half.put_reply(reply),
             WriteKind::Tls(half) => half.put_reply(reply),
+            WriteKind::Quic(half) => half.put_reply(reply),
         }
     }
 
@@ -167,6 +194,7 @@ impl WriteHalf<'_> {
         match &mut self.kind {
             WriteKind::Memory(half) => half.lend(want_bytes, fill),
             WriteKind::Tls(half) => half.lend(want_bytes, fill),
+            WriteKind::Quic(half) => half.lend(want_bytes, fill),
         }
     }
 
@@ -175,6 +203,7 @@ impl WriteHalf<'_> {
         match &mut self.kind {
             WriteKind::Memory(half) => half.put_end(),
             WriteKind::Tls(half) => half.put_end(),
+            WriteKind::Quic(half) => half.put_end(),
         }
     }
 
@@ -183,6 +212,7 @@ impl WriteHalf<'_> {
         match &mut self.kind {
             WriteKind::Memory(half) => half.flush().await,
             WriteKind::Tls(half) => half.flush().await,
+            WriteKind::Quic(half) => half.flush().await,
         }
     }
 }

@@ -9,7 +9,7 @@
 
 mod connection;
 mod control;
-mod frame;
+pub(crate) mod frame;
 mod handshake;
 mod link;
 mod pool;
@@ -44,6 +44,7 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use self::connection::retire_at;
 pub use self::handshake::HandshakeError;
 pub(crate) use self::stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
 use self::{connection::Connection, frame::Kind, link::TlsLink};
@@ -367,7 +368,11 @@ impl Shared {
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .and_then(|socket| self.tune(&socket).map(|()| socket))
-            .map_err(|source| DialError::Connect { address, source })?;
+            .map_err(|source| DialError::Connect {
+                transport: TransportKind::Tls,
+                address,
+                source,
+            })?;
         let config = self.client_config(&target.trust_domain);
         let own_not_after = self.settings.own.not_after().as_secs();
         let secured = timeout(timeouts.handshake, handshake::connect(&mut socket, config))
@@ -395,6 +400,7 @@ impl Shared {
             .flush()
             .await
             .map_err(|error| DialError::Connect {
+                transport: TransportKind::Tls,
                 address,
                 source: io::Error::other(error),
             })?;

@@ -26,6 +26,12 @@ mod paths;
 mod pool;
 #[path = "conformance/proxy.rs"]
 mod proxy;
+#[path = "conformance/quic.rs"]
+mod quic;
+#[path = "conformance/quic_raw.rs"]
+mod quic_raw;
+#[path = "conformance/quic_trust.rs"]
+mod quic_trust;
 #[path = "conformance/run.rs"]
 mod run;
 #[path = "conformance/talk.rs"]
@@ -34,6 +40,8 @@ mod talk;
 mod tls;
 #[path = "conformance/trust.rs"]
 mod trust;
+#[path = "conformance/udp.rs"]
+mod udp;
 
 /// One test for each behaviour and transport.
 macro_rules! over_every_transport {
@@ -41,6 +49,8 @@ macro_rules! over_every_transport {
         over!(over_memory: crate::memory::Memory, $($($group $behaviour)+)+);
         over!(over_tls_on_ipv4: crate::tls::Tls<false>, $($($group $behaviour)+)+);
         over!(over_tls_on_ipv6: crate::tls::Tls<true>, $($($group $behaviour)+)+);
+        over!(over_quic_on_ipv4: crate::quic::Quic<false>, $($($group $behaviour)+)+);
+        over!(over_quic_on_ipv6: crate::quic::Quic<true>, $($($group $behaviour)+)+);
     };
 }
 

@@ -59,7 +59,7 @@ impl Connection {
             schedule: Mutex::new(secured.schedule),
             peer,
             not_after,
-            retire_at: not_after.saturating_sub(margin(not_after.saturating_sub(now_unix_seconds))),
+            retire_at: retire_at(not_after, now_unix_seconds),
             last_stream: 0,
             draining: false,
             home: std::thread::current().id(),
@@ -121,8 +121,10 @@ impl Connection {
     }
 }
 
-/// How long before its end a connection is retired: clocks may differ by minutes, short lives allow less.
-fn margin(left_seconds: u64) -> u64 {
+/// From when on no stream is opened on a connection that ends at `not_after`: clocks may differ by minutes, short lives
+/// allow less.
+pub(crate) fn retire_at(not_after: u64, now_unix_seconds: u64) -> u64 {
     const MARGIN_MAX_SECONDS: u64 = 15 * 60;
-    (left_seconds / 10).clamp(1, MARGIN_MAX_SECONDS)
+    let left_seconds = not_after.saturating_sub(now_unix_seconds);
+    not_after.saturating_sub((left_seconds / 10).clamp(1, MARGIN_MAX_SECONDS))
 }

@@ -14,14 +14,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use super::{
-    Role, Shared, connection::Connection, frame::Kind, link::TlsLink, reader::Event, serve,
+    Role, Shared,
+    connection::Connection,
+    frame::{Kind, Pong},
+    link::TlsLink,
+    reader::Event,
+    serve,
 };
 use crate::{DialError, DialTarget, LinkState, StreamError};
 
 /// Probes in a row without an answer that mark a path dead.
 const MISSED_MAX: u64 = 4;
-/// The flag of PONG and DRAIN senders: open no more streams here.
-const DRAINING: u8 = 1;
 
 /// Dials a control connection. Returns the link to the gateway that answered, alive from now on.
 pub(super) async fn dial(
@@ -75,33 +78,6 @@ pub(super) async fn dial(
     link.warm_up();
     serve::keep_reverse(shared, &link, target);
     Ok(link)
-}
-
-/// What a PONG says.
-struct Pong {
-    nonce: u64,
-    slots: u16,
-    draining: bool,
-}
-
-impl Pong {
-    fn read(payload: &[u8]) -> Option<Self> {
-        let (nonce, rest) = payload.split_first_chunk::<8>()?;
-        let (slots, rest) = rest.split_first_chunk::<2>()?;
-        Some(Self {
-            nonce: u64::from_be_bytes(*nonce),
-            slots: u16::from_be_bytes(*slots),
-            draining: rest.first().is_some_and(|flags| flags & DRAINING != 0),
-        })
-    }
-
-    fn write(&self) -> [u8; 11] {
-        let mut payload = [0; 11];
-        payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
-        payload[8..10].copy_from_slice(&self.slots.to_be_bytes());
-        payload[10] = if self.draining { DRAINING } else { 0 };
-        payload
-    }
 }
 
 fn alive(link: &TlsLink, draining: bool) {

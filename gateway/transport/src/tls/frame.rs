@@ -1,9 +1,9 @@
 //! The frames of a tunnel connection (docs/protocol.md, frames): eight bytes of header, then the payload.
 
 /// Bytes of a frame's header.
-pub(super) const HEADER_BYTES: usize = 8;
+pub(crate) const HEADER_BYTES: usize = 8;
 /// The most payload one frame carries, so that frame and header fill one record.
-pub(super) const PAYLOAD_MAX_BYTES: usize = super::record::PLAINTEXT_MAX_BYTES - HEADER_BYTES;
+pub(crate) const PAYLOAD_MAX_BYTES: usize = super::record::PLAINTEXT_MAX_BYTES - HEADER_BYTES;
 /// The code of a reason, as RESET and CLOSE carry it.
 const CODE_BYTES: usize = 6;
 /// A role or flags, and nonces.
@@ -11,10 +11,13 @@ const PROBE_MAX_BYTES: usize = 11;
 /// A receiver that does not know the type skips the frame instead of closing.
 const MAY_IGNORE: u8 = 0x80;
 
+/// The flag of PONG and DRAIN senders: open no more streams here.
+const DRAINING: u8 = 1;
+
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Open = 1,
     Reply = 2,
     Data = 3,
@@ -55,15 +58,15 @@ impl Kind {
 
 /// A decoded header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// `None` for a type we do not know and may skip.
-    pub(super) kind: Option<Kind>,
-    pub(super) length: usize,
-    pub(super) stream: u32,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) length: usize,
+    pub(crate) stream: u32,
 }
 
 /// The header of a frame we send; `length` is at most [`PAYLOAD_MAX_BYTES`].
-pub(super) fn encode(kind: Kind, length: usize, stream: u32) -> [u8; HEADER_BYTES] {
+pub(crate) fn encode(kind: Kind, length: usize, stream: u32) -> [u8; HEADER_BYTES] {
     let length = (length as u16).to_be_bytes();
     let stream = stream.to_be_bytes();
     [
@@ -72,7 +75,7 @@ pub(super) fn encode(kind: Kind, length: usize, stream: u32) -> [u8; HEADER_BYTE
 }
 
 /// Reads a header; the error names the rule that was broken.
-pub(super) fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Header, &'static str> {
+pub(crate) fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Header, &'static str> {
     let [kind, flags, high, low, stream @ ..] = bytes;
     let length = usize::from(u16::from_be_bytes([high, low]));
     let stream = u32::from_be_bytes(stream);
@@ -97,6 +100,36 @@ pub(super) fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Header, &'static str> 
     })
 }
 
+/// What a PONG says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pong {
+    /// That of the PING.
+    pub(crate) nonce: u64,
+    /// How many gateways the cluster of the answering one runs.
+    pub(crate) slots: u16,
+    pub(crate) draining: bool,
+}
+
+impl Pong {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+        let (nonce, rest) = payload.split_first_chunk::<8>()?;
+        let (slots, rest) = rest.split_first_chunk::<2>()?;
+        Some(Self {
+            nonce: u64::from_be_bytes(*nonce),
+            slots: u16::from_be_bytes(*slots),
+            draining: rest.first().is_some_and(|flags| flags & DRAINING != 0),
+        })
+    }
+
+    pub(crate) fn write(&self) -> [u8; 11] {
+        let mut payload = [0; 11];
+        payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
+        payload[8..10].copy_from_slice(&self.slots.to_be_bytes());
+        payload[10] = if self.draining { DRAINING } else { 0 };
+        payload
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +149,19 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn a_pong_survives_the_wire() {
+        for draining in [false, true] {
+            let pong = Pong {
+                nonce: 0xdead_beef,
+                slots: 3,
+                draining,
+            };
+            assert_eq!(Pong::read(&pong.write()), Some(pong));
+        }
+        assert_eq!(Pong::read(&[0; 9]), None);
     }
 
     #[test]

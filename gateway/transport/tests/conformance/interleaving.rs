@@ -1,7 +1,7 @@
 //! Whatever is written in whatever pieces, in whatever order of both sides, arrives byte for byte.
 //!
 //! Between the two gateways the bytes are cut into pieces of random size, so that frames and records are
-//! received at every possible boundary.
+//! received at every possible boundary; datagrams are lost, doubled and put out of order.
 
 use corinth_transport::{Fill, Stream, StreamError};
 use proptest::{
@@ -13,6 +13,7 @@ use proptest::{
 use crate::{
     memory::Memory,
     pair::{Between, Carrier},
+    quic::Quic,
     run,
     talk::{self, Talk},
     tls::Tls,
@@ -60,6 +61,11 @@ fn script() -> impl Strategy<Value = Script> {
 #[test]
 fn whatever_is_written_arrives_over_tls() {
     run::in_time(holds_over::<Tls<false>>);
+}
+
+#[test]
+fn whatever_is_written_arrives_over_quic() {
+    run::in_time(holds_over::<Quic<false>>);
 }
 
 #[test]

@@ -83,15 +83,9 @@ impl Cluster {
         timeouts: Timeouts,
         sink: Arc<Sink>,
     ) -> Arc<TlsTransport> {
-        let mut bundles = BundleSet::new();
-        for peer in linked {
-            bundles
-                .insert(peer.authority.bundle(1))
-                .expect("each trust domain once");
-        }
         let settings = TlsSettings {
             own: Arc::clone(&self.own),
-            bundles: SharedBundles::new(bundles),
+            bundles: bundles(linked),
             denials: Denials::default(),
             clock: Arc::clone(clock) as Arc<dyn TimeProvider>,
             timeouts,
@@ -107,6 +101,17 @@ impl Cluster {
             trust_domain: trust_domain(self.domain),
         }
     }
+}
+
+/// The roots of these clusters.
+pub(crate) fn bundles(linked: &[&Cluster]) -> SharedBundles {
+    let mut bundles = BundleSet::new();
+    for peer in linked {
+        bundles
+            .insert(peer.authority.bundle(1))
+            .expect("each trust domain once");
+    }
+    SharedBundles::new(bundles)
 }
 
 /// Two gateways joined by TLS over IPv4 or IPv6.

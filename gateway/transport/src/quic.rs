@@ -1,0 +1,460 @@
+//! The QUIC transport: one authenticated connection per peer gateway, with as many streams on it as are open.
+//!
+//! An application's connection is a bidirectional QUIC stream that begins with its header; what is said about the
+//! connection itself goes over a unidirectional stream of each side. Either side opens streams, whichever dialled. A dialer
+//! replaces its connection before a certificate expires; streams on the old one go on.
+//!
+//! Until a peer has proved who it is, it can open no stream and send nothing but its handshake. After that its windows are
+//! what the budget of the gateway allows and the path has use for.
+//!
+//! A worker listens on a socket of its own with [`QuicTransport::serve`]. It dials from another one, because a packet for a
+//! port that several workers share may reach any of them.
+
+mod code;
+mod config;
+mod control;
+mod handshake;
+mod link;
+mod serve;
+mod stream;
+mod tunnel;
+mod window;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread::ThreadId,
+    time::Duration,
+};
+
+use corinth_identity::{Denials, GatewayVerifier, OwnIdentity, SharedBundles};
+use corinth_model::{GatewayId, TrustDomain};
+use parking_lot::Mutex;
+use quinn::{Endpoint, Incoming, TokioRuntime};
+use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
+use tokio::sync::watch;
+use tracing::debug;
+
+pub use self::config::SocketBuffers;
+pub(crate) use self::stream::{QuicReadHalf, QuicStream, QuicWriteHalf};
+use self::{link::QuicLink, window::Budget};
+use crate::{BoxFuture, DialError, DialTarget, Link, StreamSink, Transport, TransportKind};
+
+/// Handshakes under way of which more are begun only by who has shown that its address is its own.
+const UNPROVEN_MAX: u32 = 64;
+/// Handshakes under way at most; who comes then is not answered, and comes again.
+const HANDSHAKES_MAX: u32 = config::INCOMING_MAX as u32;
+
+/// Time limits of the transport.
+#[derive(Debug, Clone, Copy)]
+pub struct QuicTimeouts {
+    /// From a dial to the first answer of anybody.
+    pub connect: Duration,
+    /// The whole handshake.
+    pub handshake: Duration,
+    /// From the end of the handshake to the first frame, and from the beginning of a stream to the end of its header.
+    pub first_frame: Duration,
+    /// Between two liveness probes.
+    pub probe_interval: Duration,
+    /// A connection from which nothing came for this long is over, and what was open on it is cut.
+    pub idle: Duration,
+}
+
+impl Default for QuicTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            handshake: Duration::from_secs(5),
+            first_frame: Duration::from_secs(5),
+            probe_interval: Duration::from_millis(200),
+            idle: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How fast a sender may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Congestion {
+    /// By losses (RFC 9438).
+    #[default]
+    Cubic,
+    /// By the rate at which answers come. Experimental in quinn.
+    Bbr,
+}
+
+/// Secrets of one gateway slot. They stay with it over restarts, so that who was connected before learns at once that the
+/// connection is gone. Two gateways that live at the same time never have the same ones.
+#[derive(Clone)]
+pub struct QuicKeys {
+    /// Makes the tokens of stateless resets (RFC 9000 §10.3).
+    pub reset: [u8; 32],
+    /// Seals the tokens of Retry packets (RFC 9000 §8.1.2).
+    pub token: [u8; 32],
+}
+
+/// What a QUIC transport needs to know.
+pub struct QuicSettings {
+    /// Our leaf, swapped in place when it is renewed.
+    pub own: Arc<OwnIdentity>,
+    /// The roots of every linked trust domain, swapped in place when links change.
+    pub bundles: SharedBundles,
+    /// Identities that are refused although their certificates are good.
+    pub denials: Denials,
+    /// Tells the time of day, for certificates only.
+    pub clock: Arc<dyn TimeProvider>,
+    /// Time limits.
+    pub timeouts: QuicTimeouts,
+    /// How many gateway instances our cluster runs; told to peers.
+    pub slots: u16,
+    /// Streams one peer may have opened here, however many gateways it has.
+    pub streams_per_peer: u32,
+    /// How fast we send.
+    pub congestion: Congestion,
+    /// What all peers together may send that nobody here has read yet, in bytes.
+    pub window_budget_bytes: u64,
+    /// Secrets of this gateway's slot.
+    pub keys: QuicKeys,
+}
+
+/// The QUIC transport.
+pub struct QuicTransport {
+    shared: Arc<Shared>,
+}
+
+/// What every task of the transport holds on to.
+pub(crate) struct Shared {
+    settings: QuicSettings,
+    sink: Arc<dyn StreamSink>,
+    links: Mutex<BTreeMap<GatewayId, Arc<QuicLink>>>,
+    /// True once we asked our peers to open no more streams.
+    draining: watch::Sender<bool>,
+    /// True once nobody new is taken.
+    closed: watch::Sender<bool>,
+    changes: watch::Sender<u64>,
+    budget: Arc<Budget>,
+    /// Endpoints that dial, one for each worker and address family.
+    dialing: Mutex<Vec<Dialing>>,
+    /// Streams that peers have opened here, by trust domain.
+    held: Mutex<BTreeMap<TrustDomain, u32>>,
+    handshakes: AtomicU32,
+}
+
+struct Dialing {
+    worker: ThreadId,
+    is_ipv6: bool,
+    endpoint: Endpoint,
+}
+
+/// One of the streams that a peer may have open here; given back when dropped.
+struct Held<'a> {
+    shared: &'a Shared,
+    trust_domain: TrustDomain,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.shared.held.lock().get_mut(&self.trust_domain) {
+            *count -= 1;
+        }
+    }
+}
+
+impl QuicTransport {
+    /// A transport that hands the streams of peers to `sink`.
+    pub fn new(settings: QuicSettings, sink: Arc<dyn StreamSink>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                budget: Budget::new(settings.window_budget_bytes),
+                settings,
+                sink,
+                links: Mutex::default(),
+                draining: watch::Sender::new(false),
+                closed: watch::Sender::new(false),
+                changes: watch::Sender::new(0),
+                dialing: Mutex::default(),
+                held: Mutex::default(),
+                handshakes: AtomicU32::new(0),
+            }),
+        }
+    }
+
+    /// Asks for buffers as large as bursts are, and says what the system granted: less than asked for, on most systems
+    /// without the right to more, and then packets are lost while a worker is busy.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
+        config::widen(socket)
+    }
+
+    /// Serves whoever dials this socket, on the calling worker, until the transport is closed.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be used.
+    pub async fn serve(&self, socket: UdpSocket) -> io::Result<()> {
+        let shared = &self.shared;
+        let mut closed = shared.closed.subscribe();
+        let endpoint = Endpoint::new(
+            config::endpoint(&shared.settings.keys),
+            Some(shared.server_config()?),
+            socket,
+            Arc::new(TokioRuntime),
+        )?;
+        loop {
+            tokio::select! {
+                incoming = endpoint.accept() => match incoming {
+                    Some(incoming) => shared.receive(incoming),
+                    None => return Ok(()),
+                },
+                // The sender is ours.
+                _ = closed.wait_for(|closed| *closed) => {
+                    // Connections end with their links.
+                    endpoint.set_server_config(None);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Every link there is.
+    pub fn links(&self) -> Vec<Arc<dyn Link>> {
+        self.shared
+            .links
+            .lock()
+            .values()
+            .map(|link| Arc::clone(link) as Arc<dyn Link>)
+            .collect()
+    }
+
+    /// The links to the gateways of one trust domain.
+    pub fn links_to(&self, trust_domain: &TrustDomain) -> Vec<Arc<dyn Link>> {
+        let links = self.shared.links.lock();
+        links
+            .iter()
+            .filter(|(gateway, _)| gateway.trust_domain == *trust_domain)
+            .map(|(_, link)| Arc::clone(link) as Arc<dyn Link>)
+            .collect()
+    }
+
+    /// Changes whenever a link is made, lost or changes its state.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Ends the links of one trust domain and every stream on them.
+    pub fn close_links_to(&self, trust_domain: &TrustDomain) {
+        for link in self.links_to(trust_domain) {
+            link.close();
+        }
+    }
+
+    /// Asks every peer to open no more streams; those that come all the same are served.
+    pub fn drain(&self) {
+        self.shared.draining.send_replace(true);
+        for link in self.links() {
+            link.drain();
+        }
+    }
+
+    /// Ends every link and every stream, and listens no more.
+    pub fn close(&self) {
+        for link in self.links() {
+            link.close();
+        }
+        self.shared.closed.send_replace(true);
+    }
+}
+
+impl Drop for QuicTransport {
+    /// Its tasks would go on probing for nobody.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Transport for QuicTransport {
+    fn kind(&self) -> TransportKind {
+        TransportKind::Quic
+    }
+
+    fn dial<'a>(
+        &'a self,
+        target: &'a DialTarget,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, DialError>> {
+        Box::pin(async move {
+            let link = control::dial(&self.shared, target).await?;
+            Ok(link as Arc<dyn Link>)
+        })
+    }
+}
+
+impl Shared {
+    fn now_unix_seconds(&self) -> u64 {
+        self.settings
+            .clock
+            .current_time()
+            .map_or(0, |now| UnixTime::as_secs(&now))
+    }
+
+    /// The link to the gateway `peer`, made if there is none.
+    fn link_to(self: &Arc<Self>, peer: &GatewayId) -> Arc<QuicLink> {
+        let mut links = self.links.lock();
+        if let Some(link) = links.get(peer) {
+            return Arc::clone(link);
+        }
+        let link = QuicLink::new(self, peer.clone());
+        links.insert(peer.clone(), Arc::clone(&link));
+        drop(links);
+        self.changed();
+        link
+    }
+
+    fn known_link(&self, peer: &GatewayId) -> Option<Arc<QuicLink>> {
+        self.links.lock().get(peer).map(Arc::clone)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// A closed link is remembered no more; the next connection of that gateway makes a new one.
+    fn forget(&self, peer: &GatewayId) {
+        self.links.lock().remove(peer);
+        self.changed();
+    }
+
+    /// A place for one more stream that a peer opens, if there is one.
+    fn hold(&self, trust_domain: &TrustDomain) -> Option<Held<'_>> {
+        let mut held = self.held.lock();
+        let count = held.entry(trust_domain.clone()).or_insert(0);
+        if *count >= self.settings.streams_per_peer {
+            return None;
+        }
+        *count += 1;
+        drop(held);
+        Some(Held {
+            shared: self,
+            trust_domain: trust_domain.clone(),
+        })
+    }
+
+    fn listener_verifier(&self) -> GatewayVerifier {
+        let settings = &self.settings;
+        GatewayVerifier::listener(
+            settings.bundles.clone(),
+            settings.denials.clone(),
+            settings.own.id().trust_domain().clone(),
+        )
+    }
+
+    /// What quinn needs to know before it is told how to take a connection: each is taken with a configuration of its own.
+    fn server_config(&self) -> io::Result<quinn::ServerConfig> {
+        let settings = &self.settings;
+        let tls = corinth_identity::tls::server_config(
+            Arc::new(self.listener_verifier()),
+            Arc::clone(&settings.own) as _,
+            &[crate::tls::ALPN],
+            Arc::clone(&settings.clock),
+        );
+        config::server(settings, tls, self.budget.offer()).map_err(io::Error::other)
+    }
+
+    /// Takes somebody who dialled, or has it show first that its address is its own.
+    fn receive(self: &Arc<Self>, incoming: Incoming) {
+        let begun = Begun::new(self);
+        if begun.under_way > HANDSHAKES_MAX {
+            incoming.ignore();
+            return;
+        }
+        if begun.under_way > UNPROVEN_MAX && !incoming.remote_address_validated() {
+            // An address that is not validated may always be asked.
+            let _ = incoming.retry();
+            return;
+        }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let address = incoming.remote_address();
+            let accepted = handshake::accept(&shared, incoming).await;
+            drop(begun);
+            match accepted {
+                Ok(tunnel) => {
+                    if let Err(error) = control::answer(&shared, tunnel).await {
+                        debug!(%address, %error, "a QUIC connection that did not become one of a link");
+                    }
+                }
+                Err(error) => {
+                    let code = error.failure().code();
+                    debug!(%address, %error, code, "a QUIC handshake failed");
+                }
+            }
+        });
+    }
+
+    /// The calling worker's endpoint for dialling addresses of this family, made if there is none.
+    fn dialing_endpoint(&self, address: SocketAddr) -> io::Result<Endpoint> {
+        let worker = std::thread::current().id();
+        let is_ipv6 = address.is_ipv6();
+        let is_ours = |dialing: &Dialing| dialing.worker == worker && dialing.is_ipv6 == is_ipv6;
+        if let Some(dialing) = self.dialing.lock().iter().find(|dialing| is_ours(dialing)) {
+            return Ok(dialing.endpoint.clone());
+        }
+        let anywhere: IpAddr = if is_ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
+        let granted = config::widen(&socket)?;
+        debug!(?granted, "a socket for dialling");
+        let endpoint = Endpoint::new(
+            config::endpoint(&self.settings.keys),
+            None,
+            socket,
+            Arc::new(TokioRuntime),
+        )?;
+        // Nobody else makes one for this worker.
+        self.dialing.lock().push(Dialing {
+            worker,
+            is_ipv6,
+            endpoint: endpoint.clone(),
+        });
+        Ok(endpoint)
+    }
+
+    /// The endpoint of a runtime that is gone dials no more; the next dial makes another one.
+    fn forget_dialing_endpoint(&self, address: SocketAddr) {
+        let worker = std::thread::current().id();
+        self.dialing
+            .lock()
+            .retain(|dialing| dialing.worker != worker || dialing.is_ipv6 != address.is_ipv6());
+    }
+}
+
+/// A handshake that is under way; counted until dropped.
+struct Begun {
+    shared: Arc<Shared>,
+    /// How many there were with it.
+    under_way: u32,
+}
+
+impl Begun {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            under_way: shared.handshakes.fetch_add(1, Relaxed) + 1,
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.shared.handshakes.fetch_sub(1, Relaxed);
+    }
+}

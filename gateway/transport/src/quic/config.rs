@@ -1,0 +1,178 @@
+//! Every knob of quinn, set by hand: what a stranger may hold before it has proved who it is, and how a path is used.
+//!
+//! What a peer may hold once it is known is set on its connection, see [`Tunnel`](super::tunnel::Tunnel).
+
+use std::{io, net::UdpSocket, sync::Arc, time::Duration};
+
+use aws_lc_rs::{hkdf, hmac};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    congestion::{BbrConfig, CubicConfig},
+    crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
+};
+use rustix::net::sockopt;
+use socket2::SockRef;
+
+use super::{Congestion, QuicKeys, QuicSettings, window};
+
+/// Handshakes that wait to be begun.
+pub(super) const INCOMING_MAX: usize = 2_048;
+/// What one of them may have sent ahead: a ClientHello with its hybrid key takes two packets.
+const INCOMING_BYTES: u64 = 32 << 10;
+/// What all of them together may have sent ahead.
+const INCOMING_TOTAL_BYTES: u64 = 8 << 20;
+/// What somebody may send who has not proved who it is: nothing that is not in the handshake.
+const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
+/// What we hold for such a one.
+const STRANGER_SEND_BYTES: u64 = 256 << 10;
+/// Messages of a handshake that arrived out of order.
+const HANDSHAKE_BYTES: usize = 24 << 10;
+/// Silence that a middlebox takes for an end is shorter than this.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Before anything is measured; a quarter of a second is lost if the first packet is.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// What every path takes (RFC 9000 §14.1).
+const MTU_MIN_BYTES: u16 = 1_200;
+/// Ethernet less IPv6 and UDP. Ten such packets stay below what one call can send.
+const MTU_MAX_BYTES: u16 = 1_452;
+/// A path that swallows large packets is tried with them again after this long.
+const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
+/// How long a Retry may be answered.
+const RETRY_LIFETIME: Duration = Duration::from_secs(15);
+/// Between two resets we send, so that nobody is flooded through us.
+const RESET_INTERVAL: Duration = Duration::from_millis(20);
+/// What a socket should hold while its worker is busy.
+const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+/// Bytes of our connection IDs.
+const ID_BYTES: usize = 8;
+
+/// What a socket was granted, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketBuffers {
+    /// For what has arrived and is not yet read.
+    pub receive_bytes: usize,
+    /// For what waits to leave.
+    pub send_bytes: usize,
+}
+
+/// Asks for large buffers and says what was granted: the kernel cuts silently what is beyond its limit.
+pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
+    let plain = SockRef::from(socket);
+    // Beyond the limit of the system only with the right to it; without, what the limit allows.
+    if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
+        plain.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
+        plain.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    }
+    Ok(SocketBuffers {
+        receive_bytes: plain.recv_buffer_size()?,
+        send_bytes: plain.send_buffer_size()?,
+    })
+}
+
+/// What an endpoint is, listening or not.
+pub(super) fn endpoint(keys: &QuicKeys) -> EndpointConfig {
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, &keys.reset);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(|| Box::new(Ids));
+    config.min_reset_interval(RESET_INTERVAL);
+    config.grease_quic_bit(true);
+    config
+}
+
+/// Connection IDs that say nothing. Each could be one of ours, so that a packet for a connection that a former life of
+/// this gateway held is answered with a valid reset.
+struct Ids;
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; ID_BYTES];
+        aws_lc_rs::rand::fill(&mut id).expect("the system has random bytes");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// How connections are taken whose window may become `window_bytes`.
+pub(super) fn server(
+    settings: &QuicSettings,
+    tls: rustls::ServerConfig,
+    window_bytes: u64,
+) -> Result<ServerConfig, NoInitialCipherSuite> {
+    let crypto = QuicServerConfig::try_from(Arc::new(tls))?;
+    let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]);
+    let token_key = salt.extract(&settings.keys.token);
+    let mut config = ServerConfig::new(Arc::new(crypto), Arc::new(token_key));
+    // Whoever comes again proves its address again.
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0);
+    config.validation_token_config(tokens);
+    config.retry_token_lifetime(RETRY_LIFETIME);
+    config.max_incoming(INCOMING_MAX);
+    config.incoming_buffer_size(INCOMING_BYTES);
+    config.incoming_buffer_size_total(INCOMING_TOTAL_BYTES);
+    config.migration(true);
+    config.transport_config(Arc::new(transport(settings, window_bytes)));
+    Ok(config)
+}
+
+/// How connections are dialled whose window may become `window_bytes`.
+pub(super) fn client(
+    settings: &QuicSettings,
+    tls: rustls::ClientConfig,
+    window_bytes: u64,
+) -> Result<quinn::ClientConfig, NoInitialCipherSuite> {
+    let crypto = QuicClientConfig::try_from(Arc::new(tls))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.token_store(Arc::new(NoneTokenStore));
+    config.transport_config(Arc::new(transport(settings, window_bytes)));
+    Ok(config)
+}
+
+fn transport(settings: &QuicSettings, window_bytes: u64) -> TransportConfig {
+    let nobody = VarInt::from_u32(0);
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(MTU_MAX_BYTES);
+    mtu.black_hole_cooldown(BLACK_HOLE_COOLDOWN);
+    let mut config = TransportConfig::default();
+    config.max_concurrent_bidi_streams(nobody);
+    config.max_concurrent_uni_streams(nobody);
+    config.receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES));
+    // Cannot be changed later, and is worth nothing beyond the window of the connection.
+    config.stream_receive_window(varint(window::of_a_stream(window_bytes)));
+    config.send_window(STRANGER_SEND_BYTES);
+    config.send_fairness(true);
+    config.datagram_receive_buffer_size(None);
+    config.datagram_send_buffer_size(0);
+    config.crypto_buffer_size(HANDSHAKE_BYTES);
+    config.max_idle_timeout(IdleTimeout::try_from(settings.timeouts.idle).ok());
+    config.keep_alive_interval(Some(KEEP_ALIVE));
+    config.initial_rtt(INITIAL_RTT);
+    config.initial_mtu(MTU_MIN_BYTES);
+    config.min_mtu(MTU_MIN_BYTES);
+    config.mtu_discovery_config(Some(mtu));
+    config.enable_segmentation_offload(true);
+    config.allow_spin(false);
+    match settings.congestion {
+        Congestion::Cubic => {
+            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
+        }
+        Congestion::Bbr => {
+            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
+        }
+    }
+    config
+}
+
+pub(super) fn varint(bytes: u64) -> VarInt {
+    VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
+}

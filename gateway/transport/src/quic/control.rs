@@ -1,0 +1,490 @@
+//! What is said about a connection: liveness, announced slots, draining, closing.
+//!
+//! Each side has one unidirectional stream for it, with the frames of a TLS tunnel's control connection on it. The dialer
+//! sends PING every interval and the other side answers PONG. Four in a row unanswered, or one late answer while a stream
+//! waits for its own, mark the path dead. The answering side notices silence for as long. Streams of a path that died go
+//! on if it comes back before QUIC gives the connection up.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use corinth_model::Failure;
+use quinn::{RecvStream, SendStream};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tracing::debug;
+
+use super::{
+    Shared, code,
+    handshake::{self, explain},
+    link::QuicLink,
+    serve,
+    tunnel::Tunnel,
+};
+use crate::{
+    DialError, DialTarget, LinkState, StreamError,
+    tls::frame::{self, HEADER_BYTES, Kind, Pong},
+};
+
+/// Probes in a row without an answer that mark a path dead.
+const MISSED_MAX: u64 = 4;
+/// In the first byte of a PING: nobody opens streams of the frames' kind here.
+const ROLE_CONTROL: u8 = 2;
+/// What may wait to be sent. More waits only for a peer that asks and does not listen.
+const OUTGOING_MAX_BYTES: usize = 4 << 10;
+/// What is read at once.
+const READ_BYTES: usize = 4 << 10;
+/// Streams of a closed link have this long to end by themselves.
+const CLOSING: Duration = Duration::from_millis(500);
+/// A connection that another one has taken the place of is closed when it had no stream for so many probes: what the peer
+/// opened before it knew of the other has arrived by then.
+const REPLACED_MAX: u32 = 5;
+/// Before a connection is dialled again in place of one that is about to expire.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
+
+/// Dials a connection. Returns the link to the gateway that answered, alive from now on.
+pub(super) async fn dial(
+    shared: &Arc<Shared>,
+    target: &DialTarget,
+) -> Result<Arc<QuicLink>, DialError> {
+    let tunnel = handshake::dial(shared, target).await?;
+    if let Some(link) = shared.known_link(&tunnel.peer)
+        && link.dialled_live() > 0
+        && !link.expires(shared.now_unix_seconds())
+    {
+        // The same gateway answered at another address, or behind the same load balancer again. It has heard nothing
+        // on this connection and counts on nothing.
+        tunnel.close();
+        return Ok(link);
+    }
+    join(shared, target, tunnel).await
+}
+
+/// Makes a dialled connection part of its link, once the peer has answered on it.
+async fn join(
+    shared: &Arc<Shared>,
+    target: &DialTarget,
+    tunnel: Tunnel,
+) -> Result<Arc<QuicLink>, DialError> {
+    let address = target.address;
+    // The answer proves that the peer accepted our certificate too (RFC 8446 §4.4.4: we finish first).
+    let answered = timeout(shared.settings.timeouts.first_frame, ask(&tunnel))
+        .await
+        .map_err(|_| DialError::HandshakeTimeout { address })?;
+    let (control, pong) = answered.map_err(|error| match tunnel.quic.close_reason() {
+        Some(reason) => {
+            let (failure, detail) = explain(&reason);
+            DialError::Handshake {
+                address,
+                failure,
+                detail,
+            }
+        }
+        None => DialError::Handshake {
+            address,
+            failure: error.failure(),
+            detail: error.to_string(),
+        },
+    })?;
+    let link = shared.link_to(&tunnel.peer);
+    link.set_target(target);
+    link.announced_slots.store(u32::from(pong.slots), Relaxed);
+    link.dialled.fetch_add(1, Relaxed);
+    let tunnel = Arc::new(tunnel);
+    link.alive(&tunnel, true, pong.draining);
+    let probes = Probes {
+        sent: 1,
+        answered: 1,
+        draining: pong.draining,
+        replaced: 0,
+    };
+    tokio::spawn(carry(
+        Arc::clone(shared),
+        Arc::clone(&link),
+        tunnel,
+        control,
+        Side::Dialer(probes),
+    ));
+    Ok(link)
+}
+
+/// Opens our control stream with a PING and waits for the answer on the peer's.
+async fn ask(tunnel: &Tunnel) -> Result<(Control, Pong), StreamError> {
+    let lost = |error| code::lost(&error);
+    let mut send = tunnel.quic.open_uni().await.map_err(lost)?;
+    let mut first = Vec::new();
+    put(&mut first, Kind::Ping, &ping(1));
+    send.write_all(&first).await.map_err(|_| StreamError::Cut)?;
+    let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
+    let mut control = Control::new(send, recv);
+    let (kind, payload) = control.next().await?;
+    match Pong::read(&payload) {
+        Some(pong) if kind == Kind::Pong => Ok((control, pong)),
+        Some(_) | None => Err(StreamError::Protocol("a first PING that is not answered")),
+    }
+}
+
+/// Serves a connection that the peer dialled, until it ends.
+pub(super) async fn answer(shared: &Arc<Shared>, tunnel: Tunnel) -> Result<(), StreamError> {
+    let asked = timeout(shared.settings.timeouts.first_frame, asked(&tunnel)).await;
+    let (mut control, nonce) = asked.map_err(|_| {
+        StreamError::Failed(
+            Failure::FirstFrameTimeout,
+            "no first frame within its deadline",
+        )
+    })??;
+    let link = shared.link_to(&tunnel.peer);
+    let tunnel = Arc::new(tunnel);
+    control.put(Kind::Pong, &pong(shared, &link, nonce))?;
+    link.alive(&tunnel, false, false);
+    carry(Arc::clone(shared), link, tunnel, control, Side::Acceptor).await;
+    Ok(())
+}
+
+/// Waits for the dialer's first PING, and opens our control stream.
+async fn asked(tunnel: &Tunnel) -> Result<(Control, u64), StreamError> {
+    let lost = |error| code::lost(&error);
+    let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
+    let send = tunnel.quic.open_uni().await.map_err(lost)?;
+    let mut control = Control::new(send, recv);
+    let (kind, payload) = control.next().await?;
+    if kind != Kind::Ping || payload.first() != Some(&ROLE_CONTROL) {
+        return Err(StreamError::Protocol(
+            "a connection that does not begin with a PING",
+        ));
+    }
+    Ok((control, nonce_of(&payload)))
+}
+
+/// Which side of a connection we are.
+enum Side {
+    Dialer(Probes),
+    Acceptor,
+}
+
+/// Serves both what is said about a connection and the streams on it.
+async fn carry(
+    shared: Arc<Shared>,
+    link: Arc<QuicLink>,
+    tunnel: Arc<Tunnel>,
+    control: Control,
+    side: Side,
+) {
+    tokio::spawn(serve::streams(
+        Arc::clone(&shared),
+        Arc::clone(&link),
+        Arc::clone(&tunnel),
+    ));
+    let ended = match side {
+        Side::Dialer(mut probes) => probes.run(&shared, &link, &tunnel, control).await,
+        Side::Acceptor => answering(&shared, &link, &tunnel, control).await,
+    };
+    if let Err(error) = &ended {
+        debug!(peer = %link.peer, %error, "a QUIC connection is no longer used");
+    }
+    link.lost(&tunnel);
+    if matches!(ended, Err(StreamError::Protocol(_))) {
+        tunnel.close();
+        return;
+    }
+    let mut state = link.state.subscribe();
+    let closed = async {
+        // The sender is the link's.
+        let _ = state
+            .wait_for(|state| *state == LinkState::Closed)
+            .await
+            .is_ok();
+    };
+    tokio::select! {
+        () = tunnel.idle() => {}
+        () = closed => tunnel.idle_within(CLOSING).await,
+    }
+    tunnel.close();
+}
+
+/// The probes of one connection; numbers count up from 1.
+struct Probes {
+    sent: u64,
+    answered: u64,
+    draining: bool,
+    /// Probes for which another connection was there and no stream on this one.
+    replaced: u32,
+}
+
+impl Probes {
+    /// The dialer's side, until the path is dead, the link closed or the connection needed no more.
+    async fn run(
+        &mut self,
+        shared: &Arc<Shared>,
+        link: &Arc<QuicLink>,
+        tunnel: &Arc<Tunnel>,
+        mut control: Control,
+    ) -> Result<(), StreamError> {
+        let mut state = link.state.subscribe();
+        let mut draining = link.draining.subscribe();
+        // What changed before this task began counts as a change too.
+        state.mark_changed();
+        if *draining.borrow() {
+            draining.mark_changed();
+        }
+        let mut ticks = interval(shared.settings.timeouts.probe_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Set while a stream waits longer than it should: the next answer must come before it.
+        let mut answer_by: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                said = control.next() => match said? {
+                    (Kind::Pong, payload) => {
+                        self.heard(link, tunnel, &payload);
+                        answer_by = None;
+                    }
+                    (Kind::Drain, _) => {
+                        self.draining = true;
+                        link.set_state(LinkState::Draining);
+                    }
+                    (Kind::Close, _) => return Ok(()),
+                    (kind, _) => return Err(misplaced(kind)),
+                },
+                _ = ticks.tick() => {
+                    if self.sent - self.answered >= MISSED_MAX + under_way(shared, link) {
+                        return Err(StreamError::Failed(Failure::PathDead, "no answer to four probes"));
+                    }
+                    if self.is_replaced(link, tunnel) {
+                        return control.close().await;
+                    }
+                    tunnel.fit_windows(Instant::now());
+                    renew_if_due(shared, link, tunnel);
+                    self.probe(&mut control)?;
+                }
+                () = link.suspected.notified() => {
+                    if answer_by.is_none() {
+                        self.probe(&mut control)?;
+                        answer_by = Some(Instant::now() + link.answer_within());
+                    }
+                }
+                () = sleep_until(answer_by.unwrap_or_else(far)), if answer_by.is_some() => {
+                    return Err(StreamError::Failed(Failure::PathDead, "no answer while a stream waits"));
+                }
+                changed = state.changed() => {
+                    if changed.is_err() || *state.borrow_and_update() == LinkState::Closed {
+                        return control.close().await;
+                    }
+                }
+                Ok(()) = draining.changed() => control.put(Kind::Drain, &[])?,
+            }
+        }
+    }
+
+    fn probe(&mut self, control: &mut Control) -> Result<(), StreamError> {
+        self.sent += 1;
+        control.put(Kind::Ping, &ping(self.sent))
+    }
+
+    fn heard(&mut self, link: &QuicLink, tunnel: &Tunnel, payload: &[u8]) {
+        let Some(pong) = Pong::read(payload) else {
+            return;
+        };
+        self.answered = self.answered.max(pong.nonce.min(self.sent));
+        link.measured(tunnel.quic.rtt());
+        link.announced_slots.store(u32::from(pong.slots), Relaxed);
+        if pong.draining && !self.draining {
+            self.draining = true;
+            link.set_state(LinkState::Draining);
+        }
+    }
+
+    fn is_replaced(&mut self, link: &QuicLink, tunnel: &Arc<Tunnel>) -> bool {
+        if link.is_newest_dialled(tunnel) || *tunnel.streams.borrow() > 0 {
+            self.replaced = 0;
+            return false;
+        }
+        self.replaced += 1;
+        self.replaced > REPLACED_MAX
+    }
+}
+
+/// Dials the successor of a connection that is about to expire.
+fn renew_if_due(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<Tunnel>) {
+    let is_due = tunnel.retire_at <= shared.now_unix_seconds() && link.is_newest_dialled(tunnel);
+    let Some(target) = link.target().filter(|_| is_due) else {
+        return;
+    };
+    if !link.begin_renewal() {
+        return;
+    }
+    let (shared, link) = (Arc::clone(shared), Arc::clone(link));
+    tokio::spawn(async move {
+        let renewed = match handshake::dial(&shared, &target).await {
+            Ok(tunnel) => join(&shared, &target, tunnel).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = renewed {
+            debug!(peer = %link.peer, %error, "no connection in place of one that expires");
+            tokio::time::sleep(RENEWAL_PAUSE).await;
+        }
+        link.end_renewal();
+    });
+}
+
+/// The acceptor's side: answers, and notices silence.
+async fn answering(
+    shared: &Arc<Shared>,
+    link: &Arc<QuicLink>,
+    tunnel: &Arc<Tunnel>,
+    mut control: Control,
+) -> Result<(), StreamError> {
+    let silence_max = shared.settings.timeouts.probe_interval * (MISSED_MAX as u32 + 1);
+    let mut state = link.state.subscribe();
+    state.mark_changed();
+    let mut draining = link.draining.subscribe();
+    // Told in the first PONG.
+    draining.mark_unchanged();
+    let mut silent_at = Instant::now() + silence_max;
+    loop {
+        tokio::select! {
+            said = control.next() => match said? {
+                (Kind::Ping, payload) => {
+                    silent_at = Instant::now() + silence_max;
+                    control.put(Kind::Pong, &pong(shared, link, nonce_of(&payload)))?;
+                    link.measured(tunnel.quic.rtt());
+                    tunnel.fit_windows(Instant::now());
+                }
+                (Kind::Drain, _) => link.set_state(LinkState::Draining),
+                (Kind::Close, _) => return Ok(()),
+                (kind, _) => return Err(misplaced(kind)),
+            },
+            () = sleep_until(silent_at) => {
+                return Err(StreamError::Failed(Failure::PathDead, "the peer's probes stopped"));
+            }
+            changed = state.changed() => {
+                if changed.is_err() || *state.borrow_and_update() == LinkState::Closed {
+                    return control.close().await;
+                }
+            }
+            Ok(()) = draining.changed() => control.put(Kind::Drain, &[])?,
+        }
+    }
+}
+
+/// A frame that is known and does not belong on a control stream.
+fn misplaced(kind: Kind) -> StreamError {
+    debug!(?kind, "a frame that has no place on a control stream");
+    StreamError::Protocol("a frame that has no place on a control stream")
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
+}
+
+/// Probes that are under way on a healthy path as long as this one is: they are not missed yet.
+fn under_way(shared: &Shared, link: &QuicLink) -> u64 {
+    let round_trips_us = 2 * link.rtt_us.load(Relaxed);
+    let interval_us = shared.settings.timeouts.probe_interval.as_micros().max(1) as u64;
+    round_trips_us / interval_us
+}
+
+fn ping(nonce: u64) -> [u8; 9] {
+    let mut payload = [ROLE_CONTROL; 9];
+    payload[1..].copy_from_slice(&nonce.to_be_bytes());
+    payload
+}
+
+fn nonce_of(ping: &[u8]) -> u64 {
+    ping.last_chunk::<8>()
+        .map_or(0, |nonce| u64::from_be_bytes(*nonce))
+}
+
+fn pong(shared: &Shared, link: &QuicLink, nonce: u64) -> [u8; 11] {
+    let pong = Pong {
+        nonce,
+        slots: shared.settings.slots,
+        draining: *link.draining.borrow(),
+    };
+    pong.write()
+}
+
+fn put(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    out.extend_from_slice(&frame::encode(kind, payload.len(), 0));
+    out.extend_from_slice(payload);
+}
+
+/// The two control streams of one connection.
+struct Control {
+    send: SendStream,
+    recv: RecvStream,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+}
+
+impl Control {
+    fn new(send: SendStream, recv: RecvStream) -> Self {
+        // What is said about the streams goes before what is said on them.
+        let _ = send.set_priority(1);
+        Self {
+            send,
+            recv,
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+        }
+    }
+
+    /// Queues a frame; it is sent while [`Self::next`] waits.
+    fn put(&mut self, kind: Kind, payload: &[u8]) -> Result<(), StreamError> {
+        if self.outgoing.len() > OUTGOING_MAX_BYTES {
+            return Err(StreamError::Protocol(
+                "a peer that does not read its control stream",
+            ));
+        }
+        put(&mut self.outgoing, kind, payload);
+        Ok(())
+    }
+
+    /// Sends what is queued while it waits for what the peer says next. Cancel-safe.
+    async fn next(&mut self) -> Result<(Kind, Vec<u8>), StreamError> {
+        loop {
+            if let Some(said) = self.take()? {
+                return Ok(said);
+            }
+            let Self {
+                send,
+                recv,
+                outgoing,
+                incoming,
+            } = self;
+            tokio::select! {
+                sent = send.write(outgoing), if !outgoing.is_empty() => {
+                    let sent = sent.map_err(|_| StreamError::Cut)?;
+                    outgoing.drain(..sent);
+                }
+                chunk = recv.read_chunk(READ_BYTES, true) => {
+                    let chunk = chunk.map_err(|_| StreamError::Cut)?;
+                    incoming.extend_from_slice(&chunk.ok_or(StreamError::Cut)?.bytes);
+                }
+            }
+        }
+    }
+
+    /// The first whole frame of what has arrived.
+    fn take(&mut self) -> Result<Option<(Kind, Vec<u8>)>, StreamError> {
+        while let Some((header, rest)) = self.incoming.split_first_chunk::<HEADER_BYTES>() {
+            let header = frame::decode(*header).map_err(StreamError::Protocol)?;
+            let Some(payload) = rest.get(..header.length) else {
+                return Ok(None);
+            };
+            let payload = payload.to_vec();
+            self.incoming.drain(..HEADER_BYTES + header.length);
+            if let Some(kind) = header.kind {
+                return Ok(Some((kind, payload)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says that the connection is done with; whether it arrives changes nothing.
+    async fn close(mut self) -> Result<(), StreamError> {
+        put(&mut self.outgoing, Kind::Close, &[]);
+        let _ = timeout(CLOSING, self.send.write_all(&self.outgoing)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! The QUIC transport under test, over real sockets on the loopback addresses.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use corinth_identity::Denials;
+use corinth_transport::{
+    DialTarget, Transport,
+    quic::{Congestion, QuicKeys, QuicSettings, QuicTimeouts, QuicTransport},
+};
+use rustls::time_provider::TimeProvider;
+use tokio::sync::mpsc;
+
+use crate::{
+    pair::{A, B, Between, Carrier, Gateway, Incoming, Pair, Sink},
+    tls::{Clock, Cluster, bundles},
+    udp::{Resets, UdpProxy},
+};
+
+/// What the transport of a test is told.
+pub(crate) fn settings(
+    cluster: &Cluster,
+    linked: &[&Cluster],
+    clock: &Arc<Clock>,
+    timeouts: QuicTimeouts,
+) -> QuicSettings {
+    QuicSettings {
+        own: Arc::clone(&cluster.own),
+        bundles: bundles(linked),
+        denials: Denials::default(),
+        clock: Arc::clone(clock) as Arc<dyn TimeProvider>,
+        timeouts,
+        slots: 1,
+        streams_per_peer: 65_536,
+        congestion: Congestion::Cubic,
+        window_budget_bytes: 256 << 20,
+        keys: QuicKeys {
+            reset: secret(),
+            token: secret(),
+        },
+    }
+}
+
+fn secret() -> [u8; 32] {
+    std::array::from_fn(|_| fastrand::u8(..))
+}
+
+/// Two gateways joined by QUIC over IPv4 or IPv6.
+pub(crate) struct Quic<const IPV6: bool> {
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) a: Cluster,
+    pub(crate) b: Cluster,
+    address: SocketAddr,
+    proxy: Option<UdpProxy>,
+}
+
+impl<const IPV6: bool> Quic<IPV6> {
+    fn proxy(&self) -> &UdpProxy {
+        self.proxy
+            .as_ref()
+            .expect("a pair that faults were asked for")
+    }
+}
+
+impl<const IPV6: bool> Carrier for Quic<IPV6> {
+    /// The window of one stream, and what two gateways and the path hold beyond.
+    const BUFFERED_MAX_BYTES: usize = 16 << 20;
+
+    async fn pair(between: Between) -> Pair<Self> {
+        let ip = if IPV6 {
+            Ipv6Addr::LOCALHOST.into()
+        } else {
+            Ipv4Addr::LOCALHOST.into()
+        };
+        let mut timeouts = QuicTimeouts::default();
+        if between == Between::Faults {
+            timeouts.probe_interval = Duration::from_millis(50);
+        }
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let ((a_sink, a_incoming), (b_sink, b_incoming)) = (Sink::new(), Sink::new());
+        let a_settings = settings(&a, &[&b], &clock, timeouts);
+        let b_settings = settings(&b, &[&a], &clock, timeouts);
+        let resets = Resets {
+            client: a_settings.keys.reset,
+            server: b_settings.keys.reset,
+        };
+        let a_transport = Arc::new(QuicTransport::new(a_settings, a_sink));
+        let b_transport = Arc::new(QuicTransport::new(b_settings, b_sink));
+        let listening = listen(&b_transport, ip);
+        let seed = match between {
+            Between::Nothing | Between::Faults => None,
+            Between::Pieces(seed) => Some(seed),
+        };
+        let proxy = match between {
+            Between::Nothing => None,
+            Between::Faults | Between::Pieces(_) => {
+                let proxy = UdpProxy::to(listening, seed, resets).await;
+                Some(proxy.expect("a free port"))
+            }
+        };
+        let address = proxy.as_ref().map_or(listening, |proxy| proxy.address);
+        Pair {
+            a: as_gateway(&a_transport, a_incoming),
+            b: as_gateway(&b_transport, b_incoming),
+            carrier: Self {
+                clock,
+                a,
+                b,
+                address,
+                proxy,
+            },
+        }
+    }
+
+    fn target(&self) -> DialTarget {
+        self.b.target(self.address)
+    }
+
+    fn cut(&self) {
+        self.proxy().cut();
+    }
+
+    fn heal(&self) {
+        self.proxy().heal();
+    }
+
+    fn sever(&self) {
+        self.proxy().sever();
+    }
+}
+
+/// Serves whoever dials a fresh port, as a gateway does.
+pub(crate) fn listen(transport: &Arc<QuicTransport>, ip: IpAddr) -> SocketAddr {
+    let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).expect("a free port");
+    let granted = QuicTransport::widen(&socket).expect("buffers");
+    assert!(granted.receive_bytes > 0 && granted.send_bytes > 0);
+    let address = socket.local_addr().expect("it is bound");
+    let transport = Arc::clone(transport);
+    tokio::spawn(async move { transport.serve(socket).await.expect("a socket") });
+    address
+}
+
+fn as_gateway(
+    transport: &Arc<QuicTransport>,
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+) -> Gateway {
+    let (for_links, for_drain) = (Arc::clone(transport), Arc::clone(transport));
+    Gateway {
+        transport: Arc::clone(transport) as Arc<dyn Transport>,
+        links: Box::new(move || for_links.links()),
+        drain: Box::new(move || for_drain.drain()),
+        incoming,
+    }
+}

@@ -1,0 +1,293 @@
+//! What only QUIC does: who is trusted, for how long, and what somebody may do who is not.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use corinth_api::StreamReply;
+use corinth_model::{Failure, Refusal};
+use corinth_transport::{
+    DialError, DialTarget, Link, LinkState, Transport,
+    quic::{Congestion, QuicTimeouts, QuicTransport},
+};
+use tokio::net::UdpSocket;
+
+use crate::{
+    pair::{A, B, Between, Carrier, Pair, STRANGER, Sink, header, settled},
+    quic::{Quic, listen, settings},
+    run,
+    talk::Talk,
+    tls::{Clock, Cluster, NOW},
+};
+
+const HOUR: u64 = 3_600;
+/// More handshakes than are begun for addresses that may not be their senders' own.
+const FLOOD: usize = 100;
+/// The first byte of a Retry packet, as far as it is not protected (RFC 9000 §17.2.5).
+const RETRY: u8 = 0xf0;
+
+#[test]
+fn no_stream_opens_once_a_certificate_has_expired() {
+    run::to_its_end(|| async {
+        let mut pair = Quic::<false>::pair(Between::Nothing).await;
+        let (link, far_link) = pair.dial().await;
+        let (mut near, mut far) = pair.stream(&link).await;
+        pair.carrier.clock.set(NOW + 25 * HOUR);
+        assert!(link.open(&header()).await.is_err());
+        assert!(far_link.open(&header()).await.is_err());
+        assert!(pair.b.incoming.try_recv().is_err());
+        // What was open goes on.
+        near.write(b"still").await.unwrap();
+        near.end().await.unwrap();
+        assert_eq!(far.read_to_end().await.unwrap(), b"still");
+        far.write(b"here").await.unwrap();
+        far.end().await.unwrap();
+        assert_eq!(near.read_to_end().await.unwrap(), b"here");
+    });
+}
+
+#[test]
+fn an_acceptor_refuses_a_stream_on_a_connection_whose_certificate_expired() {
+    run::to_its_end(|| async {
+        // The dialer's clock stands still: only the acceptor knows.
+        let (clock, late) = (Clock::new(), Clock::new());
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let ((a_sink, _a), (b_sink, mut incoming)) = (Sink::new(), Sink::new());
+        let dialer = transport(&a, &[&b], &clock, a_sink);
+        let acceptor = transport(&b, &[&a], &late, b_sink);
+        let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));
+        let link = dialer.dial(&target).await.unwrap();
+        late.set(NOW + 25 * HOUR);
+        let mut near = link.open(&header()).await.unwrap();
+        near.flush().await.unwrap();
+        let error = near.reply().await.unwrap_err();
+        assert_eq!(error.failure(), Failure::CertificateExpired);
+        assert!(incoming.try_recv().is_err());
+    });
+}
+
+#[test]
+fn renewed_certificates_keep_both_sides_opening_streams() {
+    run::to_its_end(|| async {
+        let mut pair = Quic::<false>::pair(Between::Nothing).await;
+        let (link, far_link) = pair.dial().await;
+        let (mut near, mut far) = pair.stream(&link).await;
+        for hours in [12, 25, 37, 50] {
+            renew(&pair.carrier, hours);
+            works_both_ways(&mut pair, &link, &far_link).await;
+        }
+        settled(&link, LinkState::Up).await;
+        // What was open on the first connection is still.
+        near.write(b"old").await.unwrap();
+        assert_eq!(far.read(3).await.unwrap(), b"old");
+        drop((near, far));
+        // Nobody needs what was replaced.
+        run::eventually(|| link.stats().connections == 1).await;
+        run::eventually(|| far_link.stats().connections == 1).await;
+        assert!(link.stats().dialled >= 3, "{:?}", link.stats());
+        works_both_ways(&mut pair, &link, &far_link).await;
+    });
+}
+
+/// It is so many hours later, and both sides have a new leaf.
+fn renew(carrier: &Quic<false>, hours: u64) {
+    let now = NOW + hours * HOUR;
+    carrier.a.own.renew(crate::tls::at(now)).unwrap();
+    carrier.b.own.renew(crate::tls::at(now)).unwrap();
+    carrier.clock.set(now);
+}
+
+async fn works_both_ways(
+    pair: &mut Pair<Quic<false>>,
+    link: &Arc<dyn Link>,
+    far_link: &Arc<dyn Link>,
+) {
+    let (mut near, mut far) = pair.stream(link).await;
+    near.write(b"there").await.unwrap();
+    assert_eq!(far.read(5).await.unwrap(), b"there");
+    let mut opener = far_link.open(&header()).await.unwrap();
+    opener.flush().await.unwrap();
+    let mut server = pair.a.next().await;
+    server.answer(StreamReply::Accepted).await.unwrap();
+    assert_eq!(opener.reply().await.unwrap(), StreamReply::Accepted);
+}
+
+fn transport(
+    cluster: &Cluster,
+    linked: &[&Cluster],
+    clock: &Arc<Clock>,
+    sink: Arc<Sink>,
+) -> Arc<QuicTransport> {
+    let settings = settings(cluster, linked, clock, QuicTimeouts::default());
+    Arc::new(QuicTransport::new(settings, sink))
+}
+
+/// What `a` meets when it dials `b`, whose listener knows the clusters in `linked`.
+async fn dial(knows: &[&Cluster], a: &Cluster, b: &Cluster, linked: &[&Cluster]) -> DialError {
+    let clock = Clock::new();
+    let dialer = transport(a, knows, &clock, Sink::new().0);
+    let acceptor = transport(b, linked, &clock, Sink::new().0);
+    let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));
+    let error = dialer.dial(&target).await.err().expect("it is refused");
+    assert!(acceptor.links().is_empty());
+    assert!(dialer.links().is_empty());
+    error
+}
+
+#[test]
+fn a_dialer_that_the_acceptor_does_not_trust_gets_an_error() {
+    run::to_its_end(|| async {
+        let (a, b, stranger) = (Cluster::new(A), Cluster::new(B), Cluster::new(STRANGER));
+        let error = dial(&[&b], &stranger, &b, &[&a]).await;
+        assert!(matches!(error, DialError::Handshake { .. }), "{error}");
+        assert_eq!(error.failure(), Failure::Untrusted, "{error}");
+    });
+}
+
+#[test]
+fn an_acceptor_without_a_bundle_is_refused() {
+    run::to_its_end(|| async {
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let error = dial(&[], &a, &b, &[&a]).await;
+        assert_eq!(error.failure(), Failure::Untrusted, "{error}");
+    });
+}
+
+#[test]
+fn the_same_trust_domain_under_another_authority_is_refused() {
+    run::to_its_end(|| async {
+        let (a, b, impostor) = (Cluster::new(A), Cluster::new(B), Cluster::new(B));
+        let error = dial(&[&b], &a, &impostor, &[&a]).await;
+        assert_eq!(error.failure(), Failure::Untrusted, "{error}");
+    });
+}
+
+#[test]
+fn a_peer_has_no_more_streams_than_it_may() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let (b_sink, mut incoming) = Sink::new();
+        let dialer = transport(&a, &[&b], &clock, Sink::new().0);
+        let mut tight = settings(&b, &[&a], &clock, QuicTimeouts::default());
+        tight.streams_per_peer = 1;
+        let acceptor = Arc::new(QuicTransport::new(tight, b_sink));
+        let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));
+        let link = dialer.dial(&target).await.unwrap();
+        let mut first = link.open(&header()).await.unwrap();
+        first.flush().await.unwrap();
+        let mut served = incoming.recv().await.unwrap();
+        let mut second = link.open(&header()).await.unwrap();
+        second.flush().await.unwrap();
+        let refused = StreamReply::Refused(Refusal::OverLimit);
+        assert_eq!(second.reply().await.unwrap(), refused);
+        assert_eq!(second.read_to_end().await.unwrap(), b"");
+        // The one that is there is none the worse.
+        served.answer(StreamReply::Accepted).await.unwrap();
+        assert_eq!(first.reply().await.unwrap(), StreamReply::Accepted);
+    });
+}
+
+#[test]
+fn bytes_arrive_by_either_way_to_send() {
+    run::to_its_end(|| async {
+        for congestion in [Congestion::Cubic, Congestion::Bbr] {
+            let clock = Clock::new();
+            let (a, b) = (Cluster::new(A), Cluster::new(B));
+            let (b_sink, mut incoming) = Sink::new();
+            let mut chosen = settings(&a, &[&b], &clock, QuicTimeouts::default());
+            chosen.congestion = congestion;
+            let dialer = QuicTransport::new(chosen, Sink::new().0);
+            let acceptor = transport(&b, &[&a], &clock, b_sink);
+            let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));
+            let link = dialer.dial(&target).await.unwrap();
+            let mut near = link.open(&header()).await.unwrap();
+            near.flush().await.unwrap();
+            let mut far = incoming.recv().await.unwrap();
+            let (wrote, read) = tokio::join!(near.write(&[7; 1 << 20]), far.read(1 << 20));
+            wrote.unwrap();
+            assert!(read.unwrap() == vec![7; 1 << 20]);
+        }
+    });
+}
+
+#[test]
+fn a_transport_that_closed_is_dialled_in_vain() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let dialer = Arc::new(QuicTransport::new(
+            settings(&a, &[&b], &clock, hasty()),
+            Sink::new().0,
+        ));
+        let acceptor = transport(&b, &[&a], &clock, Sink::new().0);
+        let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));
+        let link = dialer.dial(&target).await.unwrap();
+        acceptor.close();
+        settled(&link, LinkState::Dead).await;
+        assert!(dialer.dial(&target).await.is_err());
+    });
+}
+
+fn hasty() -> QuicTimeouts {
+    QuicTimeouts {
+        connect: Duration::from_millis(200),
+        ..QuicTimeouts::default()
+    }
+}
+
+#[test]
+fn a_listener_that_says_nothing_is_given_up() {
+    run::to_its_end(|| async {
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let target = b.target(silent.local_addr().unwrap());
+        let dialer = QuicTransport::new(settings(&a, &[&b], &Clock::new(), hasty()), Sink::new().0);
+        let error = dialer.dial(&target).await.err().unwrap();
+        assert_eq!(error.failure(), Failure::PeerUnreachable, "{error}");
+        assert!(error.to_string().contains("UDP"), "{error}");
+    });
+}
+
+#[test]
+fn addresses_are_asked_for_when_many_handshakes_are_under_way_and_peers_come_in_all_the_same() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let dialer = transport(&a, &[&b], &clock, Sink::new().0);
+        let acceptor = transport(&b, &[&a], &clock, Sink::new().0);
+        let listening = listen(&acceptor, Ipv4Addr::LOCALHOST.into());
+        // What dialers say first, sent on by somebody who cannot go on.
+        let flood = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        flood.connect(listening).await.unwrap();
+        let nowhere = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let dials = dial_in_vain(&dialer, &b.target(nowhere.local_addr().unwrap()));
+        let (mut packet, mut answer) = ([0; 2_048], [0; 2_048]);
+        loop {
+            tokio::select! {
+                received = nowhere.recv(&mut packet) => {
+                    flood.send(&packet[..received.unwrap()]).await.unwrap();
+                }
+                received = flood.recv(&mut answer) => {
+                    if received.unwrap() > 0 && answer[0] & RETRY == RETRY {
+                        break;
+                    }
+                }
+            }
+        }
+        let link = dialer.dial(&b.target(listening)).await.unwrap();
+        assert_eq!(*link.state().borrow(), LinkState::Up);
+        drop(dials);
+    });
+}
+
+/// Dials where nobody answers, many times at once.
+fn dial_in_vain(dialer: &Arc<QuicTransport>, target: &DialTarget) -> tokio::task::JoinSet<()> {
+    let mut dials = tokio::task::JoinSet::new();
+    for _ in 0..FLOOD {
+        let (dialer, target) = (Arc::clone(dialer), target.clone());
+        dials.spawn(async move {
+            // It is given up in the end, which is all it is for.
+            let _ = dialer.dial(&target).await;
+        });
+    }
+    dials
+}

@@ -1,0 +1,213 @@
+//! What lies between two gateways on a real network, and can be made to fail: a UDP proxy.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use aws_lc_rs::hmac;
+use parking_lot::Mutex;
+use tokio::net::UdpSocket;
+
+/// Bytes of a connection ID, and where it stands in a packet with a short header.
+const ID: std::ops::Range<usize> = 1..9;
+/// Set in the first byte of a long header.
+const LONG: u8 = 0x80;
+/// Looks like any other packet with a short header.
+const SHORT: u8 = 0x40;
+/// Bytes of a stateless reset, and of the token at its end.
+const RESET_BYTES: usize = 40;
+const TOKEN_BYTES: usize = 16;
+
+/// Forwards datagrams to one address.
+pub(crate) struct UdpProxy {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    front: UdpSocket,
+    upstream: SocketAddr,
+    is_black: AtomicBool,
+    flows: Mutex<HashMap<SocketAddr, Arc<Flow>>>,
+    seed: Option<u64>,
+    resets: Resets,
+}
+
+/// The reset keys of both gateways: what it takes to cut a QUIC connection from outside.
+pub(crate) struct Resets {
+    pub(crate) client: [u8; 32],
+    pub(crate) server: [u8; 32],
+}
+
+/// What one client address sends and gets.
+struct Flow {
+    client: SocketAddr,
+    back: UdpSocket,
+    /// The connection IDs used last, towards server and client.
+    to_server: Mutex<Option<Vec<u8>>>,
+    to_client: Mutex<Option<Vec<u8>>>,
+}
+
+impl UdpProxy {
+    /// Listens on the loopback address of the same family. With a seed, datagrams are lost, doubled and put out of order
+    /// now and then.
+    pub(crate) async fn to(
+        upstream: SocketAddr,
+        seed: Option<u64>,
+        resets: Resets,
+    ) -> io::Result<Self> {
+        let front = UdpSocket::bind(SocketAddr::new(upstream.ip(), 0)).await?;
+        let address = front.local_addr()?;
+        let shared = Arc::new(Shared {
+            front,
+            upstream,
+            is_black: AtomicBool::new(false),
+            flows: Mutex::default(),
+            seed,
+            resets,
+        });
+        tokio::spawn(there(Arc::clone(&shared)));
+        Ok(Self { address, shared })
+    }
+
+    pub(crate) fn cut(&self) {
+        self.shared.is_black.store(true, Relaxed);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.shared.is_black.store(false, Relaxed);
+    }
+
+    /// Tells both ends of every connection that the other one does not know it, as only the other one could.
+    pub(crate) fn sever(&self) {
+        let Shared {
+            front,
+            flows,
+            resets,
+            ..
+        } = &*self.shared;
+        for flow in flows.lock().values() {
+            if let Some(id) = &*flow.to_server.lock() {
+                let _ = front.try_send_to(&reset(&resets.server, id), flow.client);
+            }
+            if let Some(id) = &*flow.to_client.lock() {
+                let _ = flow.back.try_send(&reset(&resets.client, id));
+            }
+        }
+    }
+}
+
+/// A stateless reset of who holds `key` for the connection that it calls `id` (RFC 9000 §10.3).
+fn reset(key: &[u8; 32], id: &[u8]) -> [u8; RESET_BYTES] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let token = hmac::sign(&key, id);
+    let mut packet = [0x5a; RESET_BYTES];
+    packet[0] = SHORT;
+    packet[RESET_BYTES - TOKEN_BYTES..].copy_from_slice(&token.as_ref()[..TOKEN_BYTES]);
+    packet
+}
+
+async fn there(shared: Arc<Shared>) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut disorder = shared.seed.map(Disorder::new);
+    while let Ok((received, client)) = shared.front.recv_from(&mut buffer).await {
+        let Some(flow) = flow_of(&shared, client).await else {
+            return;
+        };
+        let datagram = &buffer[..received];
+        note(&flow.to_server, datagram);
+        for datagram in passing(&shared, &mut disorder, datagram) {
+            // What does not leave is lost, as on any network.
+            let _ = flow.back.send(&datagram).await;
+        }
+    }
+}
+
+async fn flow_of(shared: &Arc<Shared>, client: SocketAddr) -> Option<Arc<Flow>> {
+    if let Some(flow) = shared.flows.lock().get(&client) {
+        return Some(Arc::clone(flow));
+    }
+    let back = UdpSocket::bind(SocketAddr::new(shared.upstream.ip(), 0))
+        .await
+        .ok()?;
+    back.connect(shared.upstream).await.ok()?;
+    let flow = Arc::new(Flow {
+        client,
+        back,
+        to_server: Mutex::new(None),
+        to_client: Mutex::new(None),
+    });
+    shared.flows.lock().insert(client, Arc::clone(&flow));
+    tokio::spawn(back_again(Arc::clone(shared), Arc::clone(&flow)));
+    Some(flow)
+}
+
+async fn back_again(shared: Arc<Shared>, flow: Arc<Flow>) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut disorder = shared.seed.map(|seed| Disorder::new(!seed));
+    // A server that has gone shows as an error, and may come back.
+    loop {
+        let Ok(received) = flow.back.recv(&mut buffer).await else {
+            continue;
+        };
+        let datagram = &buffer[..received];
+        note(&flow.to_client, datagram);
+        for datagram in passing(&shared, &mut disorder, datagram) {
+            let _ = shared.front.send_to(&datagram, flow.client).await;
+        }
+    }
+}
+
+fn note(place: &Mutex<Option<Vec<u8>>>, datagram: &[u8]) {
+    let is_short = datagram.first().is_some_and(|first| first & LONG == 0);
+    if let Some(id) = datagram.get(ID).filter(|_| is_short) {
+        *place.lock() = Some(id.to_vec());
+    }
+}
+
+/// What leaves when this arrives.
+fn passing(shared: &Shared, disorder: &mut Option<Disorder>, datagram: &[u8]) -> Vec<Vec<u8>> {
+    if shared.is_black.load(Relaxed) {
+        return Vec::new();
+    }
+    let datagram = datagram.to_vec();
+    match disorder {
+        Some(disorder) => disorder.pass(datagram),
+        None => vec![datagram],
+    }
+}
+
+/// Loses, doubles and holds back, the same way for the same seed.
+struct Disorder {
+    dice: fastrand::Rng,
+    held: Option<Vec<u8>>,
+}
+
+impl Disorder {
+    fn new(seed: u64) -> Self {
+        Self {
+            dice: fastrand::Rng::with_seed(seed),
+            held: None,
+        }
+    }
+
+    fn pass(&mut self, datagram: Vec<u8>) -> Vec<Vec<u8>> {
+        let mut passing = match self.dice.u8(..100) {
+            0..2 => Vec::new(),
+            2..4 => vec![datagram.clone(), datagram],
+            4..14 if self.held.is_none() => {
+                self.held = Some(datagram);
+                return Vec::new();
+            }
+            _ => vec![datagram],
+        };
+        passing.extend(self.held.take());
+        passing
+    }
+}
