@@ -24,6 +24,7 @@ pub mod tls;
 
 pub use error::{DialError, OpenError, StreamError};
 pub use link::{
-    BoxFuture, DialTarget, Link, LinkState, LinkStats, StreamSink, Transport, TransportKind,
+    BoxFuture, DialTarget, Link, LinkState, LinkStats, PathStats, StreamSink, Transport,
+    TransportKind,
 };
 pub use stream::{Fill, ReadHalf, Stream, WriteHalf};

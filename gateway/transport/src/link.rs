@@ -142,6 +142,21 @@ pub struct LinkStats {
     pub dialled: u64,
     /// How many gateway instances the peer says its cluster runs; 0 before it said so.
     pub announced_slots: u16,
+    /// What is known of the path; `None` where the kernel keeps it to itself.
+    pub path: Option<PathStats>,
+}
+
+/// Figures of the path below a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathStats {
+    /// Packets sent since the link began.
+    pub sent_packets: u64,
+    /// Of these, packets that counted as lost.
+    pub lost_packets: u64,
+    /// What may be on its way unacknowledged, in bytes, on the connection used last.
+    pub congestion_window_bytes: u64,
+    /// The largest packet the path is known to take, in bytes without IP and UDP.
+    pub mtu_bytes: u16,
 }
 
 /// Takes the streams that peers open.

@@ -13,6 +13,7 @@
 mod code;
 mod config;
 mod control;
+mod door;
 mod handshake;
 mod link;
 mod serve;
@@ -24,10 +25,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::Arc,
     thread::ThreadId,
     time::Duration,
 };
@@ -35,20 +33,18 @@ use std::{
 use corinth_identity::{Denials, GatewayVerifier, OwnIdentity, SharedBundles};
 use corinth_model::{GatewayId, TrustDomain};
 use parking_lot::Mutex;
-use quinn::{Endpoint, Incoming, TokioRuntime};
+use quinn::{Endpoint, TokioRuntime};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::watch;
 use tracing::debug;
 
-pub use self::config::SocketBuffers;
 pub(crate) use self::stream::{QuicReadHalf, QuicStream, QuicWriteHalf};
-use self::{link::QuicLink, window::Budget};
+pub use self::{
+    config::SocketBuffers,
+    door::{Doorkeeper, Handshakes},
+};
+use self::{door::Counts, link::QuicLink, window::Budget};
 use crate::{BoxFuture, DialError, DialTarget, Link, StreamSink, Transport, TransportKind};
-
-/// Handshakes under way of which more are begun only by who has shown that its address is its own.
-const UNPROVEN_MAX: u32 = 64;
-/// Handshakes under way at most; who comes then is not answered, and comes again.
-const HANDSHAKES_MAX: u32 = config::INCOMING_MAX as u32;
 
 /// Time limits of the transport.
 #[derive(Debug, Clone, Copy)]
@@ -139,9 +135,13 @@ pub(crate) struct Shared {
     budget: Arc<Budget>,
     /// Endpoints that dial, one for each worker and address family.
     dialing: Mutex<Vec<Dialing>>,
+    /// Endpoints that listen, or did and still have connections.
+    listening: Mutex<BTreeMap<u64, Endpoint>>,
     /// Streams that peers have opened here, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
-    handshakes: AtomicU32,
+    counts: Counts,
+    /// The smallest buffers that a socket of ours was granted.
+    granted: Mutex<Option<SocketBuffers>>,
 }
 
 struct Dialing {
@@ -177,50 +177,62 @@ impl QuicTransport {
                 closed: watch::Sender::new(false),
                 changes: watch::Sender::new(0),
                 dialing: Mutex::default(),
+                listening: Mutex::default(),
                 held: Mutex::default(),
-                handshakes: AtomicU32::new(0),
+                counts: Counts::default(),
+                granted: Mutex::new(None),
             }),
         }
     }
 
-    /// Asks for buffers as large as bursts are, and says what the system granted: less than asked for, on most systems
-    /// without the right to more, and then packets are lost while a worker is busy.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
-        config::widen(socket)
-    }
-
-    /// Serves whoever dials this socket, on the calling worker, until the transport is closed.
+    /// Serves whoever dials this socket, on the calling worker, until `closing` resolves or the transport is closed.
+    /// Connections that were taken by then go on.
     ///
     /// # Errors
     ///
     /// The socket cannot be used.
-    pub async fn serve(&self, socket: UdpSocket) -> io::Result<()> {
+    pub async fn serve(
+        &self,
+        socket: UdpSocket,
+        keeper: Arc<dyn Doorkeeper>,
+        closing: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         let shared = &self.shared;
         let mut closed = shared.closed.subscribe();
-        let endpoint = Endpoint::new(
-            config::endpoint(&shared.settings.keys),
-            Some(shared.server_config()?),
-            socket,
-            Arc::new(TokioRuntime),
-        )?;
+        let server = shared.server_config()?;
+        let endpoint = shared.endpoint(socket, Some(server))?;
+        let number = shared.list(&endpoint);
+        tokio::pin!(closing);
         loop {
             tokio::select! {
                 incoming = endpoint.accept() => match incoming {
-                    Some(incoming) => shared.receive(incoming),
+                    Some(incoming) => door::receive(shared, incoming, &keeper),
                     None => return Ok(()),
                 },
+                () = &mut closing => break,
                 // The sender is ours.
-                _ = closed.wait_for(|closed| *closed) => {
-                    // Connections end with their links.
-                    endpoint.set_server_config(None);
-                    return Ok(());
-                }
+                _ = closed.wait_for(|closed| *closed) => break,
             }
         }
+        endpoint.set_server_config(None);
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            // Connections end with their links.
+            endpoint.wait_idle().await;
+            shared.listening.lock().remove(&number);
+        });
+        Ok(())
+    }
+
+    /// What became of those who dialled us.
+    pub fn handshakes(&self) -> Handshakes {
+        self.shared.counts.handshakes()
+    }
+
+    /// The smallest buffers that the system granted a socket of ours: on most systems less than was asked for, and packets
+    /// that come while a worker is busy are lost if they do not fit. `None` before there is a socket.
+    pub fn granted(&self) -> Option<SocketBuffers> {
+        *self.shared.granted.lock()
     }
 
     /// Every link there is.
@@ -269,6 +281,19 @@ impl QuicTransport {
             link.close();
         }
         self.shared.closed.send_replace(true);
+    }
+
+    /// Resolves when every connection has ended and its peer was told. To be asked after [`Self::close`].
+    pub async fn ended(&self) {
+        let endpoints: Vec<Endpoint> = {
+            let listening = self.shared.listening.lock();
+            let dialing = self.shared.dialing.lock();
+            let dialing = dialing.iter().map(|dialing| &dialing.endpoint);
+            listening.values().chain(dialing).cloned().collect()
+        };
+        for endpoint in endpoints {
+            endpoint.wait_idle().await;
+        }
     }
 }
 
@@ -366,35 +391,27 @@ impl Shared {
         config::server(settings, tls, self.budget.offer()).map_err(io::Error::other)
     }
 
-    /// Takes somebody who dialled, or has it show first that its address is its own.
-    fn receive(self: &Arc<Self>, incoming: Incoming) {
-        let begun = Begun::new(self);
-        if begun.under_way > HANDSHAKES_MAX {
-            incoming.ignore();
-            return;
-        }
-        if begun.under_way > UNPROVEN_MAX && !incoming.remote_address_validated() {
-            // An address that is not validated may always be asked.
-            let _ = incoming.retry();
-            return;
-        }
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            let address = incoming.remote_address();
-            let accepted = handshake::accept(&shared, incoming).await;
-            drop(begun);
-            match accepted {
-                Ok(tunnel) => {
-                    if let Err(error) = control::answer(&shared, tunnel).await {
-                        debug!(%address, %error, "a QUIC connection that did not become one of a link");
-                    }
-                }
-                Err(error) => {
-                    let code = error.failure().code();
-                    debug!(%address, %error, code, "a QUIC handshake failed");
-                }
-            }
-        });
+    /// Remembers an endpoint that listens, under the number that is returned.
+    fn list(&self, endpoint: &Endpoint) -> u64 {
+        let mut listening = self.listening.lock();
+        let number = listening.last_key_value().map_or(0, |(last, _)| last + 1);
+        listening.insert(number, endpoint.clone());
+        number
+    }
+
+    /// An endpoint on `socket`, driven by the calling worker.
+    fn endpoint(
+        &self,
+        socket: UdpSocket,
+        server: Option<quinn::ServerConfig>,
+    ) -> io::Result<Endpoint> {
+        let granted = config::widen(&socket)?;
+        debug!(?granted, "a socket for QUIC");
+        let mut smallest = self.granted.lock();
+        *smallest = Some(smallest.map_or(granted, |other| other.min(granted)));
+        drop(smallest);
+        let config = config::endpoint(&self.settings.keys);
+        Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
     }
 
     /// The calling worker's endpoint for dialling addresses of this family, made if there is none.
@@ -411,14 +428,7 @@ impl Shared {
             Ipv4Addr::UNSPECIFIED.into()
         };
         let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
-        let granted = config::widen(&socket)?;
-        debug!(?granted, "a socket for dialling");
-        let endpoint = Endpoint::new(
-            config::endpoint(&self.settings.keys),
-            None,
-            socket,
-            Arc::new(TokioRuntime),
-        )?;
+        let endpoint = self.endpoint(socket, None)?;
         // Nobody else makes one for this worker.
         self.dialing.lock().push(Dialing {
             worker,
@@ -434,27 +444,5 @@ impl Shared {
         self.dialing
             .lock()
             .retain(|dialing| dialing.worker != worker || dialing.is_ipv6 != address.is_ipv6());
-    }
-}
-
-/// A handshake that is under way; counted until dropped.
-struct Begun {
-    shared: Arc<Shared>,
-    /// How many there were with it.
-    under_way: u32,
-}
-
-impl Begun {
-    fn new(shared: &Arc<Shared>) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            under_way: shared.handshakes.fetch_add(1, Relaxed) + 1,
-        }
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.shared.handshakes.fetch_sub(1, Relaxed);
     }
 }

@@ -56,6 +56,16 @@ pub struct SocketBuffers {
     pub send_bytes: usize,
 }
 
+impl SocketBuffers {
+    /// The smaller of each.
+    pub(super) fn min(self, other: Self) -> Self {
+        Self {
+            receive_bytes: self.receive_bytes.min(other.receive_bytes),
+            send_bytes: self.send_bytes.min(other.send_bytes),
+        }
+    }
+}
+
 /// Asks for large buffers and says what was granted: the kernel cuts silently what is beyond its limit.
 pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     let plain = SockRef::from(socket);

@@ -253,7 +253,7 @@ impl Probes {
                     if self.is_replaced(link, tunnel) {
                         return control.close().await;
                     }
-                    tunnel.fit_windows(Instant::now());
+                    link.looked(tunnel.look(Instant::now()));
                     renew_if_due(shared, link, tunnel);
                     self.probe(&mut control)?;
                 }
@@ -347,8 +347,7 @@ async fn answering(
                 (Kind::Ping, payload) => {
                     silent_at = Instant::now() + silence_max;
                     control.put(Kind::Pong, &pong(shared, link, nonce_of(&payload)))?;
-                    link.measured(tunnel.quic.rtt());
-                    tunnel.fit_windows(Instant::now());
+                    link.looked(tunnel.look(Instant::now()));
                 }
                 (Kind::Drain, _) => link.set_state(LinkState::Draining),
                 (Kind::Close, _) => return Ok(()),

@@ -20,9 +20,11 @@ use tracing::debug;
 use super::{
     Shared,
     stream::{Place, QuicStream},
-    tunnel::Tunnel,
+    tunnel::{Looked, Tunnel},
 };
-use crate::{BoxFuture, DialTarget, Link, LinkState, LinkStats, OpenError, Stream, TransportKind};
+use crate::{
+    BoxFuture, DialTarget, Link, LinkState, LinkStats, OpenError, PathStats, Stream, TransportKind,
+};
 
 /// A stream waits this long for a connection, or for a place on it, before its next attempt is better.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
@@ -45,6 +47,7 @@ pub(super) struct QuicLink {
     pub(super) suspected: Notify,
     /// Microseconds, as QUIC has smoothed them; 0 before the first answer.
     pub(super) rtt_us: AtomicU64,
+    path: Mutex<PathStats>,
     pub(super) announced_slots: AtomicU32,
     pub(super) streams: AtomicU32,
     opened: AtomicU64,
@@ -72,6 +75,7 @@ impl QuicLink {
             target: Mutex::new(None),
             suspected: Notify::new(),
             rtt_us: AtomicU64::new(0),
+            path: Mutex::default(),
             announced_slots: AtomicU32::new(0),
             streams: AtomicU32::new(0),
             opened: AtomicU64::new(0),
@@ -162,6 +166,16 @@ impl QuicLink {
     pub(super) fn measured(&self, rtt: Duration) {
         let us = rtt.as_micros().clamp(1, u128::from(u64::MAX)) as u64;
         self.rtt_us.store(us, Relaxed);
+    }
+
+    /// Takes over what a look at one of its connections found.
+    pub(super) fn looked(&self, looked: Looked) {
+        self.measured(looked.rtt);
+        let mut path = self.path.lock();
+        path.sent_packets += looked.sent_packets;
+        path.lost_packets += looked.lost_packets;
+        path.congestion_window_bytes = looked.congestion_window_bytes;
+        path.mtu_bytes = looked.mtu_bytes;
     }
 
     /// How long an answer may take before it is late.
@@ -266,6 +280,7 @@ impl Link for QuicLink {
             accepted: self.accepted.load(Relaxed),
             dialled: self.dialled.load(Relaxed),
             announced_slots: self.announced_slots.load(Relaxed) as u16,
+            path: Some(*self.path.lock()),
         }
     }
 

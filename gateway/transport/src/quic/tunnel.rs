@@ -37,7 +37,21 @@ pub(super) struct Tunnel {
 struct Window {
     share: Share,
     received_bytes: u64,
+    sent_packets: u64,
+    lost_packets: u64,
     at: Instant,
+}
+
+/// What a look at a connection found that is new.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looked {
+    pub(super) rtt: Duration,
+    /// Packets sent since the look before.
+    pub(super) sent_packets: u64,
+    /// Packets that counted as lost since the look before.
+    pub(super) lost_packets: u64,
+    pub(super) congestion_window_bytes: u64,
+    pub(super) mtu_bytes: u16,
 }
 
 impl Tunnel {
@@ -61,28 +75,42 @@ impl Tunnel {
             window: Mutex::new(Window {
                 share,
                 received_bytes: quic.stats().udp_rx.bytes,
+                sent_packets: 0,
+                lost_packets: 0,
                 at: Instant::now(),
             }),
             quic,
         }
     }
 
-    /// Fits the windows to what the path has carried since the last time.
-    pub(super) fn fit_windows(&self, now: Instant) {
+    /// Looks what the path has carried since the last time, and fits the windows to it.
+    pub(super) fn look(&self, now: Instant) -> Looked {
         let stats = self.quic.stats();
+        let path = stats.path;
         let mut window = self.window.lock();
         let received = stats.udp_rx.bytes.saturating_sub(window.received_bytes);
         let elapsed = now.duration_since(window.at);
         window.received_bytes = stats.udp_rx.bytes;
         window.at = now;
+        let looked = Looked {
+            rtt: path.rtt,
+            sent_packets: path.sent_packets.saturating_sub(window.sent_packets),
+            lost_packets: path.lost_packets.saturating_sub(window.lost_packets),
+            congestion_window_bytes: path.cwnd,
+            mtu_bytes: path.current_mtu,
+        };
+        // Counted anew where the path has changed.
+        window.sent_packets = path.sent_packets;
+        window.lost_packets = path.lost_packets;
         if window
             .share
-            .grow(window::wanted(received, elapsed, stats.path.rtt))
+            .grow(window::wanted(received, elapsed, path.rtt))
         {
             self.quic.set_receive_window(varint(window.share.bytes()));
         }
         drop(window);
-        self.quic.set_send_window(window::to_send(stats.path.cwnd));
+        self.quic.set_send_window(window::to_send(path.cwnd));
+        looked
     }
 
     /// Waits until no stream is open on it any more, or it has ended.

@@ -1,15 +1,17 @@
 //! The QUIC transport under test, over real sockets on the loopback addresses.
 
 use std::{
+    any::Any,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
 use corinth_identity::Denials;
+use corinth_model::Failure;
 use corinth_transport::{
     DialTarget, Transport,
-    quic::{Congestion, QuicKeys, QuicSettings, QuicTimeouts, QuicTransport},
+    quic::{Congestion, Doorkeeper, QuicKeys, QuicSettings, QuicTimeouts, QuicTransport},
 };
 use rustls::time_provider::TimeProvider;
 use tokio::sync::mpsc;
@@ -135,13 +137,37 @@ impl<const IPV6: bool> Carrier for Quic<IPV6> {
 
 /// Serves whoever dials a fresh port, as a gateway does.
 pub(crate) fn listen(transport: &Arc<QuicTransport>, ip: IpAddr) -> SocketAddr {
+    listen_behind(transport, ip, Arc::new(Open))
+}
+
+/// The same, with somebody at the door.
+pub(crate) fn listen_behind(
+    transport: &Arc<QuicTransport>,
+    ip: IpAddr,
+    keeper: Arc<dyn Doorkeeper>,
+) -> SocketAddr {
     let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).expect("a free port");
-    let granted = QuicTransport::widen(&socket).expect("buffers");
-    assert!(granted.receive_bytes > 0 && granted.send_bytes > 0);
     let address = socket.local_addr().expect("it is bound");
     let transport = Arc::clone(transport);
-    tokio::spawn(async move { transport.serve(socket).await.expect("a socket") });
+    let forever = std::future::pending();
+    tokio::spawn(async move {
+        let served = transport.serve(socket, keeper, forever).await;
+        served.expect("a socket");
+    });
     address
+}
+
+/// Has room for everybody.
+struct Open;
+
+impl Doorkeeper for Open {
+    fn enter(&self, _: IpAddr) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(()))
+    }
+
+    fn verified(&self, _: IpAddr) {}
+
+    fn turned_away(&self, _: SocketAddr, _: Failure) {}
 }
 
 fn as_gateway(

@@ -1,18 +1,23 @@
 //! What only QUIC does: who is trusted, for how long, and what somebody may do who is not.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use corinth_api::StreamReply;
 use corinth_model::{Failure, Refusal};
 use corinth_transport::{
     DialError, DialTarget, Link, LinkState, Transport,
-    quic::{Congestion, QuicTimeouts, QuicTransport},
+    quic::{Congestion, Doorkeeper, Handshakes, QuicTimeouts, QuicTransport},
 };
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, sync::mpsc};
 
 use crate::{
     pair::{A, B, Between, Carrier, Pair, STRANGER, Sink, header, settled},
-    quic::{Quic, listen, settings},
+    quic::{Quic, listen, listen_behind, settings},
     run,
     talk::Talk,
     tls::{Clock, Cluster, NOW},
@@ -224,6 +229,52 @@ fn a_transport_that_closed_is_dialled_in_vain() {
         acceptor.close();
         settled(&link, LinkState::Dead).await;
         assert!(dialer.dial(&target).await.is_err());
+    });
+}
+
+/// Tells who passed, and who did not and why.
+struct Watchful(mpsc::UnboundedSender<(IpAddr, Option<Failure>)>);
+
+impl Doorkeeper for Watchful {
+    fn enter(&self, _: IpAddr) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(()))
+    }
+
+    fn verified(&self, source: IpAddr) {
+        self.0.send((source, None)).unwrap();
+    }
+
+    fn turned_away(&self, source: SocketAddr, failure: Failure) {
+        self.0.send((source.ip(), Some(failure))).unwrap();
+    }
+}
+
+#[test]
+fn whoever_comes_is_told_of_and_counted() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let (a, b, stranger) = (Cluster::new(A), Cluster::new(B), Cluster::new(STRANGER));
+        let acceptor = transport(&b, &[&a], &clock, Sink::new().0);
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let home = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let keeper = Arc::new(Watchful(told));
+        let target = b.target(listen_behind(&acceptor, home, keeper));
+        let dialer = transport(&a, &[&b], &clock, Sink::new().0);
+        dialer.dial(&target).await.unwrap();
+        assert_eq!(heard.recv().await, Some((home, None)));
+        let dialer = transport(&stranger, &[&b], &clock, Sink::new().0);
+        assert!(dialer.dial(&target).await.is_err());
+        let (source, failure) = heard.recv().await.unwrap();
+        assert_eq!(source, home);
+        assert!(failure.is_some());
+        let expected = Handshakes {
+            accepted: 1,
+            failed: 1,
+            ..Handshakes::default()
+        };
+        assert_eq!(acceptor.handshakes(), expected);
+        let granted = acceptor.granted().unwrap();
+        assert!(granted.receive_bytes > 0 && granted.send_bytes > 0);
     });
 }
 
