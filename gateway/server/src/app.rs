@@ -16,7 +16,11 @@ use corinth_daemon::{
 };
 use corinth_identity::{Denials, SharedBundles, StateDir};
 use corinth_model::Tables;
-use corinth_transport::tls::{TlsSettings, TlsTransport};
+use corinth_transport::{
+    StreamSink,
+    quic::{Congestion, QuicSettings, QuicTimeouts},
+    tls::TlsSettings,
+};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::{task::JoinHandle, time::timeout};
 use tracing::{info, warn};
@@ -24,6 +28,7 @@ use tracing::{info, warn};
 use crate::{
     body::{self, Body},
     control::ControlPlane,
+    dialers::Dialers,
     feed::{self, Feed},
     inbound::Sink,
     keeper,
@@ -33,6 +38,7 @@ use crate::{
     node::{self, IdentityError, Node},
     observe,
     pages::ControlRow,
+    quic_keys::{self, QuicKeysError},
     record::{Logged, Telemetry},
     settings::{
         AccessScope, AccessTarget, Files, Identity, Mistakes, PortBookError, Settings, load_ports,
@@ -40,9 +46,13 @@ use crate::{
     },
     shared::Shared,
     terminate::Terminators,
+    transports::Transports,
     wanted::Wanted,
     worker::Worker,
 };
+
+/// What peers may have sent by QUIC that nobody has read yet, all of them together. It is memory only where readers stop.
+const QUIC_WINDOW_BUDGET_BYTES: u64 = 256 << 20;
 
 /// Why a gateway could not start or change.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +63,9 @@ pub enum StartError {
     /// The node has no identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The secrets for QUIC can be neither read nor made.
+    #[error("the secrets for QUIC: {0}")]
+    QuicKeys(#[from] QuicKeysError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -114,7 +127,7 @@ impl Gateway {
         let shared = Arc::new(Shared::new(
             core(&settings),
             Arc::new(Tables::empty(settings.cluster.clone())),
-            transport(&settings, &node, &bundles, &denials, &clock, &sink),
+            transports(&settings, &node, &bundles, &denials, &clock, &sink)?,
             telemetry(&settings, &metrics)?,
             HalfOpen::new(HalfOpenLimits::within(
                 settings.limits.unauthenticated_connections,
@@ -154,7 +167,14 @@ impl Gateway {
                 asker.run(first, Arc::new(DefaultTimeProvider)),
             ));
         }
-        let body = Arc::new(Body::new(shared, workers, bundles, settings.clone()));
+        let dialers = Dialers::new(readiness.register("links"));
+        let body = Arc::new(Body::new(
+            shared,
+            workers,
+            bundles,
+            settings.clone(),
+            dialers,
+        ));
         body.change(None, wanted)?;
         let feed = match &settings.control {
             Some(control) => {
@@ -240,7 +260,7 @@ impl Gateway {
         let limits = self.body.drain();
         self.readiness.drain();
         drain.start();
-        shared.transport.drain();
+        shared.transports.drain();
         // Load balancers need this long to send nobody here any more.
         let _ = timeout(limits.delay, drain.reached(Phase::Terminating)).await;
         for closed in self.body.close_all() {
@@ -253,9 +273,13 @@ impl Gateway {
         }
         drain.terminate();
         shared.core.lock().close(Instant::now());
+        // A link that we close is not to be dialled again.
+        self.body.dial_nobody();
         // Streams see their link close and say that we are ending.
-        shared.transport.close();
+        shared.transports.close();
         let _ = timeout(Duration::from_secs(1), drain.wait_idle()).await;
+        // What peers are told last leaves with the workers' next turns.
+        let _ = timeout(Duration::from_secs(1), shared.transports.quic.ended()).await;
         shared.telemetry.flush();
         if let Some(feed) = &self.feed {
             Arc::clone(feed).flush().await;
@@ -269,7 +293,7 @@ impl Drop for Gateway {
             task.abort();
         }
         self.body.shared.drain.terminate();
-        self.body.shared.transport.close();
+        self.body.shared.transports.close();
     }
 }
 
@@ -286,33 +310,52 @@ fn core(settings: &Settings) -> Core {
     )
 }
 
-fn transport(
+fn transports(
     settings: &Settings,
     node: &Node,
     bundles: &SharedBundles,
     denials: &Denials,
     clock: &Arc<dyn TimeProvider>,
     sink: &Arc<Sink>,
-) -> TlsTransport {
-    let timeouts = corinth_transport::tls::Timeouts {
-        connect: settings.timeouts.connect,
-        handshake: settings.timeouts.tls_handshake,
-        first_frame: settings.timeouts.first_frame,
-        ..Default::default()
-    };
-    TlsTransport::new(
-        TlsSettings {
-            own: Arc::clone(&node.own),
-            bundles: bundles.clone(),
-            denials: denials.clone(),
-            clock: Arc::clone(clock),
-            timeouts,
-            slots: u16::try_from(settings.slots).unwrap_or(u16::MAX),
-            // One for each stream, and some to spare for those that wait.
-            connections_per_peer: settings.limits.streams_per_peer.saturating_add(64),
+) -> Result<Transports, QuicKeysError> {
+    let timeouts = &settings.timeouts;
+    let slots = u16::try_from(settings.slots).unwrap_or(u16::MAX);
+    // One for each stream, and some to spare for those that wait.
+    let streams_per_peer = settings.limits.streams_per_peer.saturating_add(64);
+    let tls = TlsSettings {
+        own: Arc::clone(&node.own),
+        bundles: bundles.clone(),
+        denials: denials.clone(),
+        clock: Arc::clone(clock),
+        timeouts: corinth_transport::tls::Timeouts {
+            connect: timeouts.connect,
+            handshake: timeouts.tls_handshake,
+            first_frame: timeouts.first_frame,
+            ..Default::default()
         },
-        Arc::clone(sink) as Arc<dyn corinth_transport::StreamSink>,
-    )
+        slots,
+        connections_per_peer: streams_per_peer,
+    };
+    let state_dir = StateDir::open(&settings.state_dir)?;
+    let quic = QuicSettings {
+        own: Arc::clone(&node.own),
+        bundles: bundles.clone(),
+        denials: denials.clone(),
+        clock: Arc::clone(clock),
+        timeouts: QuicTimeouts {
+            connect: timeouts.connect,
+            handshake: timeouts.tls_handshake,
+            first_frame: timeouts.first_frame,
+            ..Default::default()
+        },
+        slots,
+        streams_per_peer,
+        congestion: Congestion::default(),
+        window_budget_bytes: QUIC_WINDOW_BUDGET_BYTES,
+        keys: quic_keys::load_or_make(&state_dir, &settings.slot)?,
+    };
+    let sink = Arc::clone(sink) as Arc<dyn StreamSink>;
+    Ok(Transports::new(tls, quic, &sink))
 }
 
 fn telemetry(settings: &Settings, metrics: &Metrics) -> Result<Telemetry, StartError> {

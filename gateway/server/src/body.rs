@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     dialers::Dialers,
     keeper,
-    listen::{self, Door, ListenError, Listening},
+    listen::{self, Door, ListenError, Listener, Listening},
     settings::{Drain, Settings},
     shared::{Shared, Times},
     wanted::Wanted,
@@ -55,6 +55,7 @@ impl Body {
         workers: Vec<Worker>,
         bundles: SharedBundles,
         settings: Settings,
+        dialers: Dialers,
     ) -> Self {
         let wanted = Wanted::nothing(settings.cluster.clone());
         Self {
@@ -64,7 +65,7 @@ impl Body {
             changing: Mutex::new(Changing {
                 settings,
                 wanted,
-                dialers: Dialers::default(),
+                dialers,
                 listening: BTreeMap::new(),
             }),
         }
@@ -81,6 +82,8 @@ impl Body {
     ) -> Result<Vec<ClosedDoor>, ListenError> {
         let mut changing = self.changing.lock();
         let settings = settings.unwrap_or_else(|| changing.settings.clone());
+        // Until somebody has said whom to dial, nobody was tried.
+        let is_told = wanted.is_some();
         let wanted = wanted.unwrap_or_else(|| changing.wanted.clone());
         let doors = doors(&settings, &wanted);
         let may_stay_closed = settings.control.is_some();
@@ -90,6 +93,7 @@ impl Body {
         self.bundles.replace(wanted.bundles.clone());
         self.shared.denials.replace(wanted.denied.clone());
         self.shared.set_times(times(&settings));
+        self.shared.set_carriers(wanted.carriers.clone());
         let tables = Arc::clone(&wanted.tables);
         let old = self
             .shared
@@ -99,8 +103,10 @@ impl Body {
         self.shared.tables.send_replace(tables);
         drop(old);
         keeper::carry_out(&self.shared);
-        keeper::close_denied(&self.shared, &self.shared.transport.links());
-        changing.dialers.set(&self.shared, wanted.dialled.clone());
+        keeper::close_denied(&self.shared, &self.shared.transports.links());
+        if is_told {
+            changing.dialers.set(&self.shared, wanted.dialled.clone());
+        }
 
         let gone: Vec<_> = changing
             .listening
@@ -110,7 +116,10 @@ impl Body {
             .collect();
         for door in gone {
             if let Some(bound) = changing.listening.remove(&door) {
-                self.close_listener(bound);
+                self.close_listener(Listening {
+                    address: bound,
+                    ..door
+                });
             }
         }
         changing.settings = settings;
@@ -124,11 +133,18 @@ impl Body {
         open: &BTreeMap<Listening, SocketAddr>,
         may_stay_closed: bool,
     ) -> Result<(BTreeMap<Listening, SocketAddr>, Vec<ClosedDoor>), ListenError> {
-        let mut opened = BTreeMap::new();
+        let mut opened: BTreeMap<Listening, (SocketAddr, Vec<Listener>)> = BTreeMap::new();
         let mut closed = Vec::new();
         for door in wanted.iter().filter(|door| !open.contains_key(door)) {
+            let address = match door.door {
+                // Where the kernel picked a port, it is the same for UDP.
+                Door::Quic => beside_tunnel(door.address, &opened, open),
+                Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => {
+                    door.address
+                }
+            };
             match (
-                listen::bind(door.address, door.door, self.workers.len()),
+                listen::bind(address, door.door, self.workers.len()),
                 door.door,
             ) {
                 (Ok(bound), _) => drop(opened.insert(*door, bound)),
@@ -152,12 +168,12 @@ impl Body {
     }
 
     /// Returns what tells when every worker has emptied its queue.
-    fn close_listener(&self, address: SocketAddr) -> Vec<oneshot::Receiver<()>> {
+    fn close_listener(&self, bound: Listening) -> Vec<oneshot::Receiver<()>> {
         self.workers
             .iter()
             .map(|worker| {
                 let (done, closed) = oneshot::channel();
-                worker.tell(Order::Close(address, done));
+                worker.tell(Order::Close(bound, done));
                 closed
             })
             .collect()
@@ -167,9 +183,19 @@ impl Body {
     pub(crate) fn close_all(&self) -> Vec<oneshot::Receiver<()>> {
         let listening = std::mem::take(&mut self.changing.lock().listening);
         listening
-            .into_values()
-            .flat_map(|bound| self.close_listener(bound))
+            .into_iter()
+            .flat_map(|(door, bound)| {
+                self.close_listener(Listening {
+                    address: bound,
+                    ..door
+                })
+            })
             .collect()
+    }
+
+    /// Dials nobody any more.
+    pub(crate) fn dial_nobody(&self) {
+        self.changing.lock().dialers = Dialers::default();
     }
 
     /// Where it listens, as bound.
@@ -200,6 +226,22 @@ impl Body {
     }
 }
 
+/// Where the tunnel port was bound that was asked for at `address`.
+fn beside_tunnel(
+    address: SocketAddr,
+    opened: &BTreeMap<Listening, (SocketAddr, Vec<Listener>)>,
+    open: &BTreeMap<Listening, SocketAddr>,
+) -> SocketAddr {
+    let tunnel = Listening {
+        address,
+        door: Door::Tunnel,
+    };
+    let opened = opened.get(&tunnel).map(|(bound, _)| *bound);
+    opened
+        .or_else(|| open.get(&tunnel).copied())
+        .unwrap_or(address)
+}
+
 pub(crate) fn times(settings: &Settings) -> Times {
     let timeouts = &settings.timeouts;
     Times {
@@ -217,6 +259,7 @@ fn doors(settings: &Settings, wanted: &Wanted) -> BTreeSet<Listening> {
         |address: Option<SocketAddr>, door| address.map(|address| Listening { address, door });
     let fixed = [
         one(Some(listen.tunnel), Door::Tunnel),
+        one(Some(listen.tunnel), Door::Quic),
         one(listen.sni, Door::Sni),
         one(listen.socks, Door::Socks),
         one(listen.connect, Door::Connect),

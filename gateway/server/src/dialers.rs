@@ -11,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use corinth_daemon::ready::Pending;
 use corinth_model::{ClusterName, TrustDomain};
-use corinth_transport::{DialError, DialTarget, Link, LinkState, Transport};
+use corinth_transport::{DialError, DialTarget, Link, LinkState, TransportKind};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{task::JoinHandle, time::sleep};
 use tracing::{info, warn};
@@ -34,6 +35,8 @@ const FURTHER_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dialled {
     pub(crate) trust_domain: TrustDomain,
+    /// In which way.
+    pub(crate) by: TransportKind,
     /// `host:port`; names are resolved at each dial.
     pub(crate) addresses: Vec<String>,
 }
@@ -41,10 +44,21 @@ pub(crate) struct Dialled {
 /// The tasks that keep links.
 #[derive(Default)]
 pub(crate) struct Dialers {
+    /// Held by the first tasks until each of their addresses was tried once.
+    first_tries: Option<Arc<Pending>>,
     tasks: BTreeMap<ClusterName, (Dialled, JoinHandle<()>)>,
 }
 
 impl Dialers {
+    /// Nobody yet. `first_tries` is done when each address of the first peers to be dialled was tried once: who comes
+    /// before that finds no link.
+    pub(crate) fn new(first_tries: Pending) -> Self {
+        Self {
+            first_tries: Some(Arc::new(first_tries)),
+            tasks: BTreeMap::new(),
+        }
+    }
+
     /// Dials exactly these peers from now on; links of others are not touched here.
     pub(crate) fn set(&mut self, shared: &Arc<Shared>, wanted: BTreeMap<ClusterName, Dialled>) {
         self.tasks.retain(|cluster, (dialled, task)| {
@@ -54,9 +68,16 @@ impl Dialers {
             }
             stays
         });
+        let first_tries = self.first_tries.take();
         for (cluster, dialled) in wanted {
             self.tasks.entry(cluster).or_insert_with_key(|cluster| {
-                let task = keep(Arc::clone(shared), cluster.clone(), dialled.clone());
+                let shared = Arc::clone(shared);
+                let task = keep(
+                    shared,
+                    cluster.clone(),
+                    dialled.clone(),
+                    first_tries.clone(),
+                );
                 (dialled, tokio::spawn(task))
             });
         }
@@ -71,12 +92,18 @@ impl Drop for Dialers {
     }
 }
 
-async fn keep(shared: Arc<Shared>, cluster: ClusterName, dialled: Dialled) {
+async fn keep(
+    shared: Arc<Shared>,
+    cluster: ClusterName,
+    dialled: Dialled,
+    first_tries: Option<Arc<Pending>>,
+) {
     let mut addresses: FuturesUnordered<_> = dialled
         .addresses
         .iter()
-        .map(|address| keep_address(&shared, &cluster, &dialled.trust_domain, address))
+        .map(|address| keep_address(&shared, &cluster, &dialled, address, first_tries.clone()))
         .collect();
+    drop(first_tries);
     while addresses.next().await.is_some() {}
 }
 
@@ -84,9 +111,11 @@ async fn keep(shared: Arc<Shared>, cluster: ClusterName, dialled: Dialled) {
 async fn keep_address(
     shared: &Arc<Shared>,
     cluster: &ClusterName,
-    trust_domain: &TrustDomain,
+    dialled: &Dialled,
     address: &str,
+    first_try: Option<Arc<Pending>>,
 ) {
+    let mut first_try = first_try;
     let mut gap = GAP_MIN;
     let mut told = None;
     let mut held = FuturesUnordered::new();
@@ -96,7 +125,7 @@ async fn keep_address(
             Ok(found) => {
                 for found in found {
                     if holding.insert(found) {
-                        held.push(hold(shared, trust_domain, found));
+                        held.push(hold(shared, dialled, found, first_try.clone()));
                     }
                 }
             }
@@ -105,6 +134,7 @@ async fn keep_address(
                 tell_once(&mut told, cluster, words);
             }
         }
+        first_try = None;
         if let Some(Held { address, error }) = held.next().await {
             holding.remove(&address);
             match error {
@@ -147,12 +177,17 @@ struct Held {
 }
 
 /// Dials one address and stays until its link is dead.
-async fn hold(shared: &Arc<Shared>, trust_domain: &TrustDomain, address: SocketAddr) -> Held {
+async fn hold(
+    shared: &Arc<Shared>,
+    dialled: &Dialled,
+    address: SocketAddr,
+    first_try: Option<Arc<Pending>>,
+) -> Held {
     let target = DialTarget {
         address,
-        trust_domain: trust_domain.clone(),
+        trust_domain: dialled.trust_domain.clone(),
     };
-    let link = match shared.transport.dial(&target).await {
+    let link = match shared.transports.dial(dialled.by, &target).await {
         Ok(link) => link,
         Err(error) => {
             return Held {
@@ -161,8 +196,9 @@ async fn hold(shared: &Arc<Shared>, trust_domain: &TrustDomain, address: SocketA
             };
         }
     };
+    drop(first_try);
     let stats = link.stats();
-    info!(gateway = %link.peer(), %address, rtt = ?stats.rtt, "link established");
+    info!(gateway = %link.peer(), %address, transport = %dialled.by, rtt = ?stats.rtt, "link established");
     let mut state = link.state();
     let lost = state.wait_for(|state| matches!(state, LinkState::Dead | LinkState::Closed));
     tokio::select! {
@@ -179,15 +215,15 @@ async fn hold(shared: &Arc<Shared>, trust_domain: &TrustDomain, address: SocketA
 async fn find_further(shared: &Arc<Shared>, target: &DialTarget, link: &dyn Link) {
     let mut in_vain = 0;
     loop {
-        let linked = live(shared, &target.trust_domain);
+        let linked = live(shared, &target.trust_domain, link.kind());
         if linked >= usize::from(link.stats().announced_slots) {
             in_vain = 0;
             sleep(FURTHER_GAP * 4).await;
             continue;
         }
         // Its error tells nothing new: the link at this address stands.
-        let _ = shared.transport.dial(target).await;
-        in_vain = if live(shared, &target.trust_domain) > linked {
+        let _ = shared.transports.dial(link.kind(), target).await;
+        in_vain = if live(shared, &target.trust_domain, link.kind()) > linked {
             0
         } else {
             in_vain + 1
@@ -201,8 +237,9 @@ async fn find_further(shared: &Arc<Shared>, target: &DialTarget, link: &dyn Link
     }
 }
 
-fn live(shared: &Shared, trust_domain: &TrustDomain) -> usize {
-    let links = shared.transport.links_to(trust_domain);
+fn live(shared: &Shared, trust_domain: &TrustDomain, kind: TransportKind) -> usize {
+    let mut links = shared.transports.links_to(trust_domain);
+    links.retain(|link| link.kind() == kind);
     let is_live = |link: &&Arc<dyn Link>| {
         matches!(*link.state().borrow(), LinkState::Up | LinkState::Draining)
     };

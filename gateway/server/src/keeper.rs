@@ -9,7 +9,7 @@ use std::{
 use corinth_core::{Action, Event};
 use corinth_identity::OwnIdentity;
 use corinth_model::{ClusterName, GatewayId};
-use corinth_transport::{Link, LinkState};
+use corinth_transport::{Link, LinkState, TransportKind};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
@@ -23,23 +23,23 @@ const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 
 /// Tells the core how the links are, and ends those whose path does not return.
 pub(crate) async fn observe_links(shared: Arc<Shared>) {
-    let mut changes = shared.transport.changes();
+    let mut changes = shared.transports.changes();
     let mut tables = shared.tables.subscribe();
-    let mut dead_since: BTreeMap<GatewayId, Instant> = BTreeMap::new();
+    let mut dead_since: BTreeMap<(GatewayId, TransportKind), Instant> = BTreeMap::new();
     loop {
         let now = Instant::now();
-        let links = shared.transport.links();
+        let links = shared.transports.links();
         close_denied(&shared, &links);
-        dead_since.retain(|gateway, _| links.iter().any(|link| link.peer() == gateway));
+        dead_since.retain(|dead, _| links.iter().any(|link| named(link) == *dead));
         for link in &links {
             if *link.state().borrow() == LinkState::Dead {
-                let since = *dead_since.entry(link.peer().clone()).or_insert(now);
+                let since = *dead_since.entry(named(link)).or_insert(now);
                 if now.duration_since(since) >= DEAD_MAX {
-                    info!(gateway = %link.peer(), "the path stayed dead; its streams end");
+                    info!(gateway = %link.peer(), transport = %link.kind(), "the path stayed dead; its streams end");
                     link.close();
                 }
             } else {
-                dead_since.remove(link.peer());
+                dead_since.remove(&named(link));
             }
         }
         tell_core(&shared, &links, now);
@@ -57,6 +57,11 @@ pub(crate) async fn observe_links(shared: Arc<Shared>) {
             () = due => {}
         }
     }
+}
+
+/// A gateway may be linked in two ways, of which one can die alone.
+fn named(link: &Arc<dyn Link>) -> (GatewayId, TransportKind) {
+    (link.peer().clone(), link.kind())
 }
 
 fn tell_core(shared: &Shared, links: &[Arc<dyn Link>], now: Instant) {
@@ -127,7 +132,7 @@ pub(crate) fn carry_out(shared: &Shared) {
         let action = shared.core.lock().poll_action();
         match action {
             Some(Action::Drain { trust_domain, .. }) => {
-                shared.transport.close_links_to(&trust_domain);
+                shared.transports.close_links_to(&trust_domain);
             }
             Some(Action::Dial { .. } | Action::Withdraw { .. }) => {}
             None => break,

@@ -2,11 +2,11 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
 };
 
 use corinth_model::PortNumber;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::relay;
 
@@ -18,6 +18,8 @@ const BACKLOG: i32 = 4_096;
 pub enum Door {
     /// Gateways of peers and direct clients.
     Tunnel,
+    /// Gateways of peers by QUIC, on the UDP port beside the tunnel port.
+    Quic,
     /// Local clients of an imported service port.
     Import(PortNumber),
     /// Local clients that speak TLS.
@@ -34,7 +36,7 @@ impl Door {
     pub(crate) const fn is_silent(self) -> bool {
         match self {
             Self::Import(_) => true,
-            Self::Tunnel | Self::Sni | Self::Socks | Self::Connect => false,
+            Self::Tunnel | Self::Quic | Self::Sni | Self::Socks | Self::Connect => false,
         }
     }
 }
@@ -60,16 +62,26 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
+/// A socket that listens.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
 /// One socket for each of `count` workers, on the address that was asked for or picked.
 pub(crate) fn bind(
     address: SocketAddr,
     door: Door,
     count: usize,
-) -> Result<(SocketAddr, Vec<TcpListener>), ListenError> {
+) -> Result<(SocketAddr, Vec<Listener>), ListenError> {
     let failed = |source| ListenError { address, source };
     // Ports are shared among our workers only: a first socket that does not share finds out whether
     // somebody else has the port.
-    let probe = socket(address, Sharing::No).map_err(failed)?;
+    let kind = match door {
+        Door::Quic => Type::DGRAM,
+        Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => Type::STREAM,
+    };
+    let probe = socket(address, kind, Sharing::No).map_err(failed)?;
     let bound = probe
         .local_addr()?
         .as_socket()
@@ -77,12 +89,15 @@ pub(crate) fn bind(
     drop(probe);
     let listeners = (0..count)
         .map(|_| {
-            let socket = socket(bound, Sharing::Yes)?;
+            let socket = socket(bound, kind, Sharing::Yes)?;
+            if kind == Type::DGRAM {
+                return Ok(Listener::Udp(socket.into()));
+            }
             if door.is_silent() {
                 relay::prepare(&socket)?;
             }
             socket.listen(BACKLOG)?;
-            Ok(TcpListener::from(socket))
+            Ok(Listener::Tcp(socket.into()))
         })
         .collect::<io::Result<Vec<_>>>()
         .map_err(failed)?;
@@ -104,14 +119,13 @@ enum Sharing {
     No,
 }
 
-fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+fn socket(address: SocketAddr, kind: Type, sharing: Sharing) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
     socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
+    if kind == Type::STREAM {
+        // Connections of before may still be closing. With UDP it would share the port with everybody.
+        socket.set_reuse_address(true)?;
+    }
     if sharing == Sharing::Yes {
         socket.set_reuse_port(true)?;
     }
@@ -135,8 +149,11 @@ mod tests {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (bound, listeners) = bind(any, door, 1).unwrap();
         let client = TcpStream::connect(bound).unwrap();
+        let Some(Listener::Tcp(listener)) = listeners.first() else {
+            panic!("no TCP listener");
+        };
         let accepted = loop {
-            match listeners[0].accept() {
+            match listener.accept() {
                 Ok((socket, _)) => break socket,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
@@ -159,5 +176,22 @@ mod tests {
             let (_client, accepted) = accepted_at(door);
             assert_eq!(SockRef::from(&accepted).linger().unwrap(), None, "{door:?}");
         }
+    }
+
+    #[test]
+    fn a_udp_port_is_shared_among_workers_and_with_nobody_else() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (bound, sockets) = bind(any, Door::Quic, 2).unwrap();
+        assert_eq!(sockets.len(), 2);
+        for socket in &sockets {
+            let Listener::Udp(socket) = socket else {
+                panic!("no UDP socket");
+            };
+            assert_eq!(socket.local_addr().unwrap(), bound);
+        }
+        let taken = bind(bound, Door::Quic, 2).map(|_| ()).unwrap_err();
+        assert_eq!(taken.source.kind(), io::ErrorKind::AddrInUse);
+        drop(sockets);
+        assert!(bind(bound, Door::Quic, 2).is_ok());
     }
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use corinth_core::Standing;
 use corinth_daemon::metrics::{Metrics, MetricsError};
 use corinth_identity::OwnIdentity;
-use corinth_transport::LinkState;
+use corinth_transport::{LinkState, PathStats, quic::QuicTransport};
 use prometheus::{
-    GaugeVec, IntGauge, IntGaugeVec, Opts,
+    GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -24,6 +24,7 @@ struct Observed {
     connections: IntGaugeVec,
     idle: IntGaugeVec,
     streams: IntGaugeVec,
+    quic: Quic,
     standings: IntGaugeVec,
     routes: IntGauge,
     revision: IntGauge,
@@ -67,6 +68,7 @@ pub(crate) fn register(
             "Streams open on the link, by either side.",
             &link,
         )?,
+        quic: Quic::new(&link)?,
         standings: ints(
             "candidates",
             "Candidates that are not plainly serving, by standing.",
@@ -95,8 +97,9 @@ impl Observed {
         let links = [&self.up, &self.connections, &self.idle, &self.streams];
         links.into_iter().for_each(IntGaugeVec::reset);
         self.rtt.reset();
+        self.quic.refresh(&shared.transports.quic);
         let tables = Arc::clone(&shared.tables.borrow());
-        for link in shared.transport.links() {
+        for link in shared.transports.links() {
             let Some(peer) = tables.cluster_of(&link.peer().trust_domain) else {
                 continue;
             };
@@ -119,6 +122,9 @@ impl Observed {
                 .set(i64::from(stats.streams));
             if let Some(rtt) = stats.rtt {
                 self.rtt.with_label_values(&labels).set(rtt.as_secs_f64());
+            }
+            if let Some(path) = stats.path {
+                self.quic.show(&labels, path);
             }
         }
         let (mut ejected, mut on_probation) = (0, 0);
@@ -144,8 +150,9 @@ impl Observed {
         self.expiring.set(i64::from(is_expiring));
     }
 
-    fn parts(&self) -> [&dyn Collector; 11] {
-        [
+    fn parts(&self) -> Vec<&dyn Collector> {
+        let mut parts = self.quic.parts();
+        parts.extend::<[&dyn Collector; 11]>([
             &self.up,
             &self.rtt,
             &self.connections,
@@ -157,6 +164,112 @@ impl Observed {
             &self.half_open,
             &self.expiry,
             &self.expiring,
+        ]);
+        parts
+    }
+}
+
+/// What only QUIC has to show.
+struct Quic {
+    sent_packets: IntCounterVec,
+    lost_packets: IntCounterVec,
+    congestion_window: IntGaugeVec,
+    mtu: IntGaugeVec,
+    handshakes: IntCounterVec,
+    buffers: IntGaugeVec,
+}
+
+impl Quic {
+    fn new(link: &[&str]) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            IntGaugeVec::new(Opts::new(name, help), labels)
+        };
+        Ok(Self {
+            sent_packets: counters(
+                "link_sent_packets_total",
+                "Packets sent on the link since it began.",
+                link,
+            )?,
+            lost_packets: counters(
+                "link_lost_packets_total",
+                "Packets sent on the link that counted as lost.",
+                link,
+            )?,
+            congestion_window: gauges(
+                "link_congestion_window_bytes",
+                "What may be on its way unacknowledged.",
+                link,
+            )?,
+            mtu: gauges(
+                "link_mtu_bytes",
+                "The largest packet the path is known to take.",
+                link,
+            )?,
+            handshakes: counters(
+                "quic_handshakes_total",
+                "Those who dialled us by QUIC, by what became of them.",
+                &["outcome"],
+            )?,
+            buffers: gauges(
+                "udp_buffer_bytes",
+                "The smallest buffers that the system granted a UDP socket.",
+                &["direction"],
+            )?,
+        })
+    }
+
+    /// What does not belong to a link. The links are shown one by one after it.
+    fn refresh(&self, quic: &QuicTransport) {
+        self.sent_packets.reset();
+        self.lost_packets.reset();
+        self.congestion_window.reset();
+        self.mtu.reset();
+        self.handshakes.reset();
+        let handshakes = quic.handshakes();
+        for (outcome, count) in [
+            ("accepted", handshakes.accepted),
+            ("failed", handshakes.failed),
+            ("retried", handshakes.retried),
+            ("refused", handshakes.refused),
+        ] {
+            self.handshakes.with_label_values(&[outcome]).inc_by(count);
+        }
+        if let Some(granted) = quic.granted() {
+            for (direction, bytes) in [
+                ("receive", granted.receive_bytes),
+                ("send", granted.send_bytes),
+            ] {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                self.buffers.with_label_values(&[direction]).set(bytes);
+            }
+        }
+    }
+
+    fn show(&self, link: &[&str; 3], path: PathStats) {
+        let window = i64::try_from(path.congestion_window_bytes).unwrap_or(i64::MAX);
+        self.sent_packets
+            .with_label_values(link)
+            .inc_by(path.sent_packets);
+        self.lost_packets
+            .with_label_values(link)
+            .inc_by(path.lost_packets);
+        self.congestion_window.with_label_values(link).set(window);
+        self.mtu
+            .with_label_values(link)
+            .set(i64::from(path.mtu_bytes));
+    }
+
+    fn parts(&self) -> Vec<&dyn Collector> {
+        vec![
+            &self.sent_packets,
+            &self.lost_packets,
+            &self.congestion_window,
+            &self.mtu,
+            &self.handshakes,
+            &self.buffers,
         ]
     }
 }

@@ -62,6 +62,18 @@ pub struct LinkRow {
     pub accepted: u64,
     /// Tunnel connections dialled since the link began.
     pub dialled: u64,
+    /// Packets sent since the link began; absent where the kernel keeps it to itself, as the following.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_packets: Option<u64>,
+    /// Of these, packets that counted as lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_packets: Option<u64>,
+    /// What may be on its way unacknowledged, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion_window_bytes: Option<u64>,
+    /// The largest packet the path is known to take, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu_bytes: Option<u16>,
 }
 
 /// Peers that are configured and have no link now, so that they are not missed.
@@ -156,7 +168,7 @@ impl Gateway {
         let shared = self.shared();
         let tables = shared.tables.borrow().clone();
         let links: Vec<LinkRow> = shared
-            .transport
+            .transports
             .links()
             .iter()
             .map(|link| {
@@ -173,6 +185,10 @@ impl Gateway {
                     opened: stats.opened,
                     accepted: stats.accepted,
                     dialled: stats.dialled,
+                    sent_packets: stats.path.map(|path| path.sent_packets),
+                    lost_packets: stats.path.map(|path| path.lost_packets),
+                    congestion_window_bytes: stats.path.map(|path| path.congestion_window_bytes),
+                    mtu_bytes: stats.path.map(|path| path.mtu_bytes),
                 }
             })
             .collect();

@@ -1,6 +1,7 @@
 //! What every connection of a gateway has at hand.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,11 +13,14 @@ use corinth_core::{Core, Outcome, PermitId, Standing};
 use corinth_daemon::drain::{Drain, Phase};
 use corinth_identity::Denials;
 use corinth_model::{ClusterName, Failure, Protocol, RouteName, Tables, Target};
-use corinth_transport::{Link, LinkState, tls::TlsTransport};
+use corinth_transport::{Link, LinkState, TransportKind};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use crate::{control::ControlPlane, limits::HalfOpen, record::Telemetry, terminate::Terminators};
+use crate::{
+    control::ControlPlane, limits::HalfOpen, record::Telemetry, terminate::Terminators,
+    transports::Transports,
+};
 
 /// What every connection of a gateway has at hand.
 pub(crate) struct Shared {
@@ -25,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) core: Mutex<Core>,
     /// The tables in use, for those who must notice when something is withdrawn.
     pub(crate) tables: watch::Sender<Arc<Tables>>,
-    pub(crate) transport: TlsTransport,
+    pub(crate) transports: Transports,
     pub(crate) telemetry: Telemetry,
     pub(crate) half_open: Arc<HalfOpen>,
     pub(crate) terminators: Terminators,
@@ -38,6 +42,8 @@ pub(crate) struct Shared {
     /// The core may have something to say: actions, events, a nearer timer.
     pub(crate) core_moved: Notify,
     times: RwLock<Times>,
+    /// What is to carry streams to a cluster.
+    carriers: RwLock<BTreeMap<ClusterName, TransportKind>>,
 }
 
 /// Time limits of a connection's phases.
@@ -57,7 +63,7 @@ impl Shared {
     pub(crate) fn new(
         core: Core,
         tables: Arc<Tables>,
-        transport: TlsTransport,
+        transports: Transports,
         telemetry: Telemetry,
         half_open: Arc<HalfOpen>,
         terminators: Terminators,
@@ -70,7 +76,7 @@ impl Shared {
             own: tables.own.clone(),
             core: Mutex::new(core),
             tables: watch::Sender::new(tables),
-            transport,
+            transports,
             telemetry,
             half_open,
             terminators,
@@ -80,6 +86,7 @@ impl Shared {
             drain_limit_is_reached: AtomicBool::new(false),
             core_moved: Notify::new(),
             times: RwLock::new(times),
+            carriers: RwLock::default(),
         }
     }
 
@@ -89,6 +96,10 @@ impl Shared {
 
     pub(crate) fn set_times(&self, times: Times) {
         *self.times.write() = times;
+    }
+
+    pub(crate) fn set_carriers(&self, carriers: BTreeMap<ClusterName, TransportKind>) {
+        *self.carriers.write() = carriers;
     }
 
     /// Tells the core what became of an attempt. Where a standing moves, the keeper has a new time to wait for.
@@ -109,7 +120,8 @@ impl Shared {
         }
     }
 
-    /// The links to the gateways of a cluster, the best first: up before draining, then the least busy.
+    /// The links to the gateways of a cluster, the best first: up before draining, then those of the transport that is
+    /// wanted for it, then the least busy. What the peer has dialled in another way is better than nothing.
     pub(crate) fn links_to(&self, cluster: &ClusterName) -> Vec<Arc<dyn Link>> {
         let Some(trust_domain) = self
             .tables
@@ -120,8 +132,10 @@ impl Shared {
         else {
             return Vec::new();
         };
+        let wanted = self.carriers.read().get(cluster).copied();
+        let wanted = wanted.unwrap_or(TransportKind::Tls);
         let mut links: Vec<_> = self
-            .transport
+            .transports
             .links_to(&trust_domain)
             .into_iter()
             .filter_map(|link| {
@@ -130,7 +144,7 @@ impl Shared {
                     LinkState::Draining => 1,
                     LinkState::Dead | LinkState::Closed => return None,
                 };
-                Some(((rank, link.stats().streams), link))
+                Some(((rank, link.kind() != wanted, link.stats().streams), link))
             })
             .collect();
         links.sort_by_key(|(order, _)| *order);

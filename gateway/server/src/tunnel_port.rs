@@ -94,7 +94,7 @@ async fn serve_tunnel(
     place: Place,
     began: Instant,
 ) {
-    let accepted = match Box::pin(shared.transport.accept(socket, received)).await {
+    let accepted = match Box::pin(shared.transports.tls.accept(socket, received)).await {
         Ok(accepted) => accepted,
         Err(error) => {
             debug!(%source, %error, "tunnel handshake refused");
@@ -125,7 +125,7 @@ fn carry(
 ) -> impl Future<Output = ()> {
     async move {
         let peer = Arc::clone(accepted.peer());
-        if let Err(error) = shared.transport.serve(accepted).await {
+        if let Err(error) = shared.transports.tls.serve(accepted).await {
             debug!(%peer, %error, "tunnel connection ended");
             note_breach(&shared, source, error.failure(), began);
         }

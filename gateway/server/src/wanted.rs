@@ -7,12 +7,13 @@ use std::{
 
 use corinth_identity::BundleSet;
 use corinth_model::{ClusterName, Denied, PortNumber, Tables};
+use corinth_transport::TransportKind;
 
 use crate::{
     app::StartError,
     dialers::Dialled,
     node,
-    settings::{Files, Settings},
+    settings::{Files, Settings, Transport},
 };
 
 /// What a gateway carries out. Made beside what is in use, then put in its place whole.
@@ -24,6 +25,8 @@ pub(crate) struct Wanted {
     pub(crate) bundles: BundleSet,
     /// The peers to dial.
     pub(crate) dialled: BTreeMap<ClusterName, Dialled>,
+    /// What is to carry streams to a peer; TLS where nothing is said.
+    pub(crate) carriers: BTreeMap<ClusterName, TransportKind>,
     /// The ports on which imported service ports are accepted.
     pub(crate) import_ports: BTreeSet<PortNumber>,
     /// Who is no longer believed.
@@ -37,6 +40,7 @@ impl Wanted {
             tables: Arc::new(Tables::empty(own)),
             bundles: BundleSet::new(),
             dialled: BTreeMap::new(),
+            carriers: BTreeMap::new(),
             import_ports: BTreeSet::new(),
             denied: BTreeSet::new(),
         }
@@ -52,6 +56,11 @@ impl Wanted {
             tables: Arc::new(settings.tables(revision)?),
             bundles: node::bundles(settings, files)?,
             dialled: dialled(settings),
+            carriers: settings
+                .peers
+                .iter()
+                .map(|peer| (peer.name.clone(), kind(peer.transport)))
+                .collect(),
             import_ports: settings
                 .imports
                 .iter()
@@ -59,6 +68,13 @@ impl Wanted {
                 .collect(),
             denied: BTreeSet::new(),
         })
+    }
+}
+
+fn kind(transport: Transport) -> TransportKind {
+    match transport {
+        Transport::Tls => TransportKind::Tls,
+        Transport::Quic => TransportKind::Quic,
     }
 }
 
@@ -73,6 +89,7 @@ fn dialled(settings: &Settings) -> BTreeMap<ClusterName, Dialled> {
             peer.name.clone(),
             Dialled {
                 trust_domain: peer.trust_domain.clone(),
+                by: kind(peer.transport),
                 addresses,
             },
         )

@@ -12,17 +12,17 @@ use tracing::warn;
 
 use crate::{
     intake,
-    listen::{Door, Listening},
+    listen::{Door, Listener, Listening},
     shared::Shared,
-    tunnel_port,
+    transports, tunnel_port,
 };
 
 /// What a worker is told.
 pub(crate) enum Order {
     /// Accept here as well.
-    Open(Listening, std::net::TcpListener),
+    Open(Listening, Listener),
     /// Accept here no more; what the kernel has queued is served first. Answered when that is done.
-    Close(SocketAddr, oneshot::Sender<()>),
+    Close(Listening, oneshot::Sender<()>),
 }
 
 /// One worker thread. It ends when this is dropped.
@@ -38,6 +38,7 @@ impl Worker {
             .enable_io()
             .enable_time()
             .build()?;
+        shared.transports.enlist(runtime.handle().clone());
         let (orders, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -66,25 +67,25 @@ impl Drop for Worker {
 }
 
 async fn run(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let mut accepting: BTreeMap<SocketAddr, oneshot::Sender<oneshot::Sender<()>>> = BTreeMap::new();
+    let mut accepting: BTreeMap<Listening, oneshot::Sender<oneshot::Sender<()>>> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Open(listening, listener) => match TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let (close, closing) = oneshot::channel();
-                    accepting.insert(listening.address, close);
-                    tasks.spawn(accept(
-                        Arc::clone(&shared),
-                        listening.door,
-                        listener,
-                        closing,
-                    ));
+            Order::Open(listening, listener) => {
+                let (close, closing) = oneshot::channel();
+                accepting.insert(listening, close);
+                let shared = Arc::clone(&shared);
+                match listener {
+                    Listener::Tcp(listener) => {
+                        tasks.spawn(accept(shared, listening, listener, closing));
+                    }
+                    Listener::Udp(socket) => {
+                        tasks.spawn(serve_quic(shared, socket, closing));
+                    }
                 }
-                Err(error) => warn!(address = %listening.address, %error, "listener is of no use"),
-            },
-            Order::Close(address, done) => {
-                if let Some(close) = accepting.remove(&address) {
+            }
+            Order::Close(bound, done) => {
+                if let Some(close) = accepting.remove(&bound) {
                     let _ = close.send(done);
                 }
             }
@@ -95,10 +96,15 @@ async fn run(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
 /// Accepts until told to close, then empties the queue: closing a listener resets what waits in it.
 async fn accept(
     shared: Arc<Shared>,
-    door: Door,
-    listener: TcpListener,
+    listening: Listening,
+    listener: std::net::TcpListener,
     mut closing: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
+    let Listening { address, door } = listening;
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%address, %error, "listener is of no use"),
+    };
     let done = loop {
         tokio::select! {
             done = &mut closing => break done,
@@ -110,6 +116,20 @@ async fn accept(
     };
     empty_queue(&shared, door, listener);
     if let Ok(done) = done {
+        let _ = done.send(());
+    }
+}
+
+/// Takes QUIC connections until told to close; those that were taken go on.
+async fn serve_quic(
+    shared: Arc<Shared>,
+    socket: std::net::UdpSocket,
+    closing: oneshot::Receiver<oneshot::Sender<()>>,
+) {
+    let mut done = None;
+    let closing = async { done = closing.await.ok() };
+    transports::serve_quic(shared, socket, closing).await;
+    if let Some(done) = done {
         let _ = done.send(());
     }
 }
@@ -159,6 +179,8 @@ fn take(shared: &Arc<Shared>, door: Door, socket: TcpStream, source: SocketAddr)
         Door::Tunnel => drop(tokio::spawn(async move {
             tunnel_port::serve(&shared, socket, source, working).await;
         })),
+        // Nobody connects there by TCP.
+        Door::Quic => {}
         Door::Import(port) => drop(tokio::spawn(async move {
             intake::import(&shared, socket, source, port).await;
             drop(working);

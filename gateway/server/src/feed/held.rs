@@ -12,6 +12,7 @@ use corinth_model::{
     ClusterName, Denied, Export, ExportKey, ExportTable, Peer, Protocol, Route, RouteKey,
     RouteTable, Tables,
 };
+use corinth_transport::TransportKind;
 use rustls_pki_types::CertificateDer;
 
 use super::collect::Step;
@@ -122,6 +123,7 @@ impl Held {
             tables,
             bundles,
             dialled: self.dialled(),
+            carriers: BTreeMap::new(),
             denied: self.denied.clone(),
         })
     }
@@ -162,6 +164,7 @@ impl Held {
         let dialled = peers.map(|(cluster, peer)| {
             let dialled = Dialled {
                 trust_domain: peer.trust_domain.clone(),
+                by: TransportKind::Tls,
                 addresses: peer.addresses.clone(),
             };
             (cluster.clone(), dialled)

@@ -13,11 +13,11 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// Tells now, and again after each change. Ends when nobody listens.
 pub(super) async fn tell(shared: Arc<Shared>, reports: mpsc::Sender<Report>) {
-    let mut changes = shared.transport.changes();
+    let mut changes = shared.transports.changes();
     let mut tables = shared.tables.subscribe();
     let mut told = None;
     loop {
-        changes.borrow_and_update();
+        changes.mark_seen();
         tables.borrow_and_update();
         let links = links(&shared);
         let news = states(&links);
@@ -56,7 +56,7 @@ fn links(shared: &Shared) -> Vec<LinkReport> {
         (cluster, report)
     });
     let mut reports: BTreeMap<_, _> = down.collect();
-    for link in shared.transport.links() {
+    for link in shared.transports.links() {
         let state = match *link.state().borrow() {
             transport::LinkState::Up => LinkState::Up,
             transport::LinkState::Draining => LinkState::Draining,
@@ -73,6 +73,8 @@ fn links(shared: &Shared) -> Vec<LinkReport> {
     }
     for report in reports.values_mut() {
         report.slots.sort();
+        // A gateway may be linked in two ways.
+        report.slots.dedup();
         report.slots.truncate(LINKS_MAX);
     }
     reports.into_values().collect()

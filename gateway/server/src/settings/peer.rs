@@ -34,7 +34,7 @@ pub struct Peer {
     pub accept_only: bool,
     /// Most streams it may have open here at once.
     pub max_streams: u32,
-    /// What carries the streams.
+    /// What carries the streams that we open.
     pub transport: Transport,
 }
 
@@ -55,10 +55,12 @@ pub enum Roots {
 pub enum Transport {
     /// Mutual TLS 1.3 over TCP.
     Tls,
+    /// QUIC over UDP.
+    Quic,
 }
 
 impl Choice for Transport {
-    const WORDS: &'static [(&'static str, Self)] = &[("tls", Self::Tls)];
+    const WORDS: &'static [(&'static str, Self)] = &[("tls", Self::Tls), ("quic", Self::Quic)];
     const WHAT: &'static str = "a transport";
 }
 
@@ -82,7 +84,7 @@ pub(super) struct RawPeer {
     accept_only: Option<Field<Flag>>,
     /// Most streams it may have open here at once. Default: `limits.streamsPerPeer`.
     max_streams: Option<Field<Number>>,
-    /// What carries the streams. Default `tls`.
+    /// What carries the streams that we open: `tls`, or `quic`, for which UDP has to pass. Default `tls`.
     transport: Option<Field<Transport>>,
 }
 

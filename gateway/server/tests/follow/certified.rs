@@ -180,7 +180,7 @@ async fn a_gateway_starts_from_the_certificate_on_disk() {
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
 
     lab.east = Node::start_certified("east", folder.path());
-    assert!(lab.east.readiness.is_ready());
+    assert!(soon(lab.east.readiness.reached()).await);
     assert_eq!(lab.east.gateway.certificate_not_after(), end);
     let served = async { while !is_served(lab.port).await {} };
     soon(served).await;

@@ -1,0 +1,180 @@
+//! Both ways to carry streams, side by side: mutual TLS over TCP, and QUIC.
+
+use std::{
+    any::Any,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use corinth_model::{Failure, Reason, TrustDomain};
+use corinth_transport::{
+    DialError, DialTarget, Link, StreamSink, Transport, TransportKind,
+    quic::{Doorkeeper, QuicSettings, QuicTransport},
+    tls::{TlsSettings, TlsTransport},
+};
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+use tracing::warn;
+
+use crate::{intake, record::Intake, shared::Shared};
+
+/// Both ways to carry streams.
+pub(crate) struct Transports {
+    pub(crate) tls: TlsTransport,
+    pub(crate) quic: Arc<QuicTransport>,
+    /// The workers, which drive the QUIC connections that we dial.
+    workers: Mutex<Vec<Handle>>,
+    /// Counts dials, so that workers take them in turn.
+    dials: AtomicUsize,
+}
+
+impl Transports {
+    pub(crate) fn new(tls: TlsSettings, quic: QuicSettings, sink: &Arc<dyn StreamSink>) -> Self {
+        Self {
+            tls: TlsTransport::new(tls, Arc::clone(sink)),
+            quic: Arc::new(QuicTransport::new(quic, Arc::clone(sink))),
+            workers: Mutex::default(),
+            dials: AtomicUsize::new(0),
+        }
+    }
+
+    /// From now on this worker takes its turn in dialling.
+    pub(crate) fn enlist(&self, worker: Handle) {
+        self.workers.lock().push(worker);
+    }
+
+    /// Every link there is.
+    pub(crate) fn links(&self) -> Vec<Arc<dyn Link>> {
+        let mut links = self.tls.links();
+        links.extend(self.quic.links());
+        links
+    }
+
+    /// The links to the gateways of one trust domain.
+    pub(crate) fn links_to(&self, trust_domain: &TrustDomain) -> Vec<Arc<dyn Link>> {
+        let mut links = self.tls.links_to(trust_domain);
+        links.extend(self.quic.links_to(trust_domain));
+        links
+    }
+
+    /// Tells whenever a link is made, lost or changes its state.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes {
+            tls: self.tls.changes(),
+            quic: self.quic.changes(),
+        }
+    }
+
+    /// Ends the links of one trust domain and every stream on them.
+    pub(crate) fn close_links_to(&self, trust_domain: &TrustDomain) {
+        self.tls.close_links_to(trust_domain);
+        self.quic.close_links_to(trust_domain);
+    }
+
+    /// Asks every peer to open no more streams.
+    pub(crate) fn drain(&self) {
+        self.tls.drain();
+        self.quic.drain();
+    }
+
+    /// Ends every link and every stream.
+    pub(crate) fn close(&self) {
+        self.tls.close();
+        self.quic.close();
+    }
+
+    /// Links to whoever answers at `target`.
+    pub(crate) async fn dial(
+        &self,
+        kind: TransportKind,
+        target: &DialTarget,
+    ) -> Result<Arc<dyn Link>, DialError> {
+        match kind {
+            TransportKind::Quic => self.dial_by_quic(target).await,
+            // The gateway has no other.
+            TransportKind::Tls | TransportKind::Memory => self.tls.dial(target).await,
+        }
+    }
+
+    /// A QUIC connection stays on the worker that dials it, as do the streams on it that the peer opens.
+    async fn dial_by_quic(&self, target: &DialTarget) -> Result<Arc<dyn Link>, DialError> {
+        let worker = {
+            let workers = self.workers.lock();
+            let turn = self.dials.fetch_add(1, Relaxed) % workers.len().max(1);
+            workers.get(turn).cloned().ok_or(DialError::Closed)?
+        };
+        let (quic, target) = (Arc::clone(&self.quic), target.clone());
+        // Ends with us.
+        let mut dialling = JoinSet::new();
+        dialling.spawn_on(async move { quic.dial(&target).await }, &worker);
+        match dialling.join_next().await {
+            Some(Ok(dialled)) => dialled,
+            // The worker has ended.
+            Some(Err(_)) | None => Err(DialError::Closed),
+        }
+    }
+}
+
+/// What [`Transports::changes`] tells by.
+pub(crate) struct Changes {
+    tls: watch::Receiver<u64>,
+    quic: watch::Receiver<u64>,
+}
+
+impl Changes {
+    /// What has changed by now is known.
+    pub(crate) fn mark_seen(&mut self) {
+        self.tls.mark_unchanged();
+        self.quic.mark_unchanged();
+    }
+
+    /// Waits for a change; an error means that the transports are gone.
+    pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        tokio::select! {
+            changed = self.tls.changed() => changed,
+            changed = self.quic.changed() => changed,
+        }
+    }
+}
+
+/// Takes QUIC connections on `socket` until `closing` resolves.
+pub(crate) async fn serve_quic(
+    shared: Arc<Shared>,
+    socket: UdpSocket,
+    closing: impl Future<Output = ()>,
+) {
+    let quic = Arc::clone(&shared.transports.quic);
+    let keeper = Arc::new(Keeper(Arc::downgrade(&shared)));
+    // The socket is not to keep the gateway alive.
+    drop(shared);
+    if let Err(error) = quic.serve(socket, keeper, closing).await {
+        warn!(%error, "a QUIC socket is of no use");
+    }
+}
+
+/// Counts those who come by QUIC among all who have not proved who they are.
+struct Keeper(Weak<Shared>);
+
+impl Doorkeeper for Keeper {
+    fn enter(&self, source: IpAddr) -> Option<Box<dyn Any + Send>> {
+        let place = self.0.upgrade()?.half_open.enter(source, Instant::now())?;
+        Some(Box::new(place))
+    }
+
+    fn verified(&self, source: IpAddr) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.half_open.verified(source, Instant::now());
+        }
+    }
+
+    fn turned_away(&self, source: SocketAddr, failure: Failure) {
+        if let Some(shared) = self.0.upgrade() {
+            let reason = Reason::Failed(failure);
+            intake::note(&shared, source, Intake::Tunnel, reason, Instant::now());
+        }
+    }
+}
