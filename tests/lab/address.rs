@@ -11,6 +11,43 @@ pub enum Family {
     V6,
 }
 
+/// What carries streams between the gateways of a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Mutual TLS over TCP.
+    Tls,
+    /// QUIC over UDP.
+    Quic,
+}
+
+/// What a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ground {
+    /// What all of it speaks.
+    pub family: Family,
+    /// What is between the gateways.
+    pub transport: Transport,
+}
+
+impl From<Family> for Ground {
+    fn from(family: Family) -> Self {
+        Self {
+            family,
+            transport: Transport::Tls,
+        }
+    }
+}
+
+impl Transport {
+    /// What a configuration calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Quic => "quic",
+        }
+    }
+}
+
 /// One of the three networks between neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Net {

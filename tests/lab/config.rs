@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::{Family, Gateway, Host, Net, Pki, pki};
+use crate::{Family, Gateway, Ground, Host, Net, Pki, Transport, pki};
 
 /// Where peers come in.
 const TUNNEL_PORT: u16 = 15_443;
@@ -35,6 +35,7 @@ pub struct GatewayConfig<'a> {
     pub(crate) sites: &'a [Site],
     pub(crate) pki: &'a Pki,
     pub(crate) family: Family,
+    pub(crate) transport: Transport,
     pub(crate) slot: u8,
     pub(crate) folder: PathBuf,
     pub(crate) settings: Map<String, Value>,
@@ -57,10 +58,11 @@ impl<'a> GatewayConfig<'a> {
         site: &'a Site,
         sites: &'a [Site],
         pki: &'a Pki,
-        family: Family,
+        ground: Ground,
         slot: u8,
         folder: &Path,
     ) -> Self {
+        let Ground { family, transport } = ground;
         let number = site.first + slot;
         let folder = folder.join(format!("{}-{slot}", site.cluster));
         let own = family.address(site.own_net, number);
@@ -92,6 +94,7 @@ impl<'a> GatewayConfig<'a> {
             sites,
             pki,
             family,
+            transport,
             slot,
             folder,
             settings,
@@ -121,7 +124,11 @@ impl<'a> GatewayConfig<'a> {
     /// Links with `cluster` in the way that `keys` say.
     pub fn peer_with(self, cluster: &str, keys: Value) -> Self {
         self.pki.authority(cluster);
-        let peer = json!({ "name": cluster, "bundle": self.pki.certificate(cluster) });
+        let peer = json!({
+            "name": cluster,
+            "bundle": self.pki.certificate(cluster),
+            "transport": self.transport.as_str(),
+        });
         self.push("peers", merged(peer, keys))
     }
 

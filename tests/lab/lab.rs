@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Family, GatewayConfig, Host, Net, Pki, Site,
+    Family, GatewayConfig, Ground, Host, Net, Pki, Site, Transport,
     guard::{self, PREFIX, Place, Watchdog},
     host::{feed_ip, ip},
 };
@@ -40,6 +40,8 @@ pub struct Lab {
     pub pki: Pki,
     /// What this laboratory speaks.
     pub family: Family,
+    /// What carries streams between its gateways.
+    pub transport: Transport,
     sites: Vec<Site>,
     // The order of the rest is the order of going.
     _watchdog: Watchdog,
@@ -51,7 +53,7 @@ pub struct Lab {
 #[must_use]
 pub struct LabBuilder {
     name: String,
-    family: Family,
+    ground: Ground,
     slots: Vec<(&'static str, u8)>,
     alone: bool,
     deadline: Duration,
@@ -59,10 +61,10 @@ pub struct LabBuilder {
 
 impl Lab {
     /// Plans a laboratory for the test that this thread runs.
-    pub fn on(family: Family) -> LabBuilder {
+    pub fn on(ground: impl Into<Ground>) -> LabBuilder {
         LabBuilder {
             name: std::thread::current().name().unwrap_or("a test").to_owned(),
-            family,
+            ground: ground.into(),
             slots: Vec::new(),
             alone: false,
             deadline: Duration::from_secs(90),
@@ -84,7 +86,10 @@ impl Lab {
             self.site(cluster),
             &self.sites,
             &self.pki,
-            self.family,
+            Ground {
+                family: self.family,
+                transport: self.transport,
+            },
             slot,
             folder,
         )
@@ -178,7 +183,8 @@ impl LabBuilder {
                 site("south", &west, SOUTH, Net::Far),
             ],
             pki: Pki::new(folder.path()),
-            family: self.family,
+            family: self.ground.family,
+            transport: self.ground.transport,
             client,
             east,
             west,

@@ -34,7 +34,7 @@ mod service;
 mod traffic;
 pub mod tunnel;
 
-pub use address::{Family, Net};
+pub use address::{Family, Ground, Net, Transport};
 pub use balancer::Balancer;
 pub use capture::{Capture, Traffic};
 pub use config::{GatewayConfig, Site};

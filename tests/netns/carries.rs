@@ -9,12 +9,12 @@ use std::{
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 use corinth_lab::{
-    Ending, Family, Iperf, Lab, Tally, WAIT, ending, is_soak, random_block, read_to_ending, reset,
+    Ending, Ground, Iperf, Lab, Tally, WAIT, ending, is_soak, random_block, read_to_ending, reset,
 };
 
 use crate::fixture::{ECHO_PORT, WEB_PORT, echo, web};
 
-on_both_families![
+over_both_transports![
     twenty_thousand_requests_on_kept_connections_are_answered,
     twenty_thousand_requests_on_fresh_connections_are_answered,
     iperf3_moves_data_in_either_direction_and_in_both,
@@ -31,16 +31,16 @@ on_both_families![
 /// How many requests make the point.
 const REQUESTS: usize = 20_000;
 
-fn twenty_thousand_requests_on_kept_connections_are_answered(family: Family) {
-    let connects = ask_twenty_thousand_times(family, &[]);
+fn twenty_thousand_requests_on_kept_connections_are_answered(ground: Ground) {
+    let connects = ask_twenty_thousand_times(ground, &[]);
     assert!(
         connects.is_some_and(|connects| connects < 1_000),
         "connections are kept: {connects:?}"
     );
 }
 
-fn twenty_thousand_requests_on_fresh_connections_are_answered(family: Family) {
-    let connects = ask_twenty_thousand_times(family, &["-H", "connection: close"]);
+fn twenty_thousand_requests_on_fresh_connections_are_answered(ground: Ground) {
+    let connects = ask_twenty_thousand_times(ground, &["-H", "connection: close"]);
     assert!(
         connects.is_none_or(|connects| connects == REQUESTS),
         "each has its own: {connects:?}"
@@ -48,8 +48,8 @@ fn twenty_thousand_requests_on_fresh_connections_are_answered(family: Family) {
 }
 
 /// Asks nginx through both gateways with real curl; says how many connections it took.
-fn ask_twenty_thousand_times(family: Family, further: &[&str]) -> Option<usize> {
-    let lab = Lab::on(family).alone().build()?;
+fn ask_twenty_thousand_times(ground: Ground, further: &[&str]) -> Option<usize> {
+    let lab = Lab::on(ground).alone().build()?;
     let web = web(&lab);
     let before = web.nginx.requests();
     let url = format!("http://{}/[1-{REQUESTS}]", web.east.at(WEB_PORT));
@@ -86,8 +86,8 @@ fn ask_twenty_thousand_times(family: Family, further: &[&str]) -> Option<usize> 
     )
 }
 
-fn iperf3_moves_data_in_either_direction_and_in_both(family: Family) {
-    let Some(lab) = Lab::on(family).alone().build() else {
+fn iperf3_moves_data_in_either_direction_and_in_both(ground: Ground) {
+    let Some(lab) = Lab::on(ground).alone().build() else {
         return;
     };
     let endpoint = lab.server_at(0, 5201);
@@ -143,8 +143,8 @@ fn rates(end: &serde_json::Value) -> Vec<f64> {
         .collect()
 }
 
-fn random_bytes_arrive_unchanged_in_both_directions(family: Family) {
-    let Some(lab) = Lab::on(family)
+fn random_bytes_arrive_unchanged_in_both_directions(ground: Ground) {
+    let Some(lab) = Lab::on(ground)
         .alone()
         .deadline(Duration::from_secs(240))
         .build()
@@ -251,8 +251,8 @@ impl Iterator for Blocks {
     }
 }
 
-fn a_client_that_ends_first_still_gets_its_answer(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_client_that_ends_first_still_gets_its_answer(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     // It answers only after the client's end has arrived.
@@ -283,8 +283,8 @@ fn a_client_that_ends_first_still_gets_its_answer(family: Family) {
     );
 }
 
-fn a_server_that_ends_first_still_gets_the_rest(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_server_that_ends_first_still_gets_the_rest(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let (_west, east, service) = echo(&lab, |mut stream: TcpStream, tally: &Tally| {
@@ -304,8 +304,8 @@ fn a_server_that_ends_first_still_gets_the_rest(family: Family) {
     assert_eq!(service.tally().deliveries(), [rest]);
 }
 
-fn a_reset_of_the_server_reaches_the_client_as_a_reset(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_reset_of_the_server_reaches_the_client_as_a_reset(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let (west, east, _service) = echo(&lab, |mut stream: TcpStream, _: &Tally| {
@@ -333,8 +333,8 @@ fn a_reset_of_the_server_reaches_the_client_as_a_reset(family: Family) {
     );
 }
 
-fn a_reset_of_the_client_reaches_the_server_as_a_reset(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_reset_of_the_client_reaches_the_server_as_a_reset(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let (west, east, service) = echo(&lab, |mut stream: TcpStream, tally: &Tally| {
@@ -360,8 +360,8 @@ fn a_reset_of_the_client_reaches_the_server_as_a_reset(family: Family) {
     );
 }
 
-fn a_server_that_speaks_first_is_heard(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_server_that_speaks_first_is_heard(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let (_west, east, _service) = echo(&lab, |mut stream: TcpStream, _: &Tally| {
@@ -374,8 +374,8 @@ fn a_server_that_speaks_first_is_heard(family: Family) {
     assert_eq!(&greeting, b"220 ready\r\n");
 }
 
-fn an_endpoint_that_accepts_and_ends_at_once_looks_just_so(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn an_endpoint_that_accepts_and_ends_at_once_looks_just_so(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let (_west, east, _service) = echo(&lab, |stream: TcpStream, _: &Tally| drop(stream));
@@ -386,8 +386,8 @@ fn an_endpoint_that_accepts_and_ends_at_once_looks_just_so(family: Family) {
     assert_eq!(east.record_from(source).code(), "CRN000");
 }
 
-fn a_slow_reader_holds_its_own_stream_only(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_slow_reader_holds_its_own_stream_only(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     /// Far more than all buffers on the way hold.

@@ -19,6 +19,32 @@ macro_rules! on_both_families {
     };
 }
 
+/// Each test named runs on IPv4 and on IPv6, with TLS and with QUIC between the gateways.
+macro_rules! over_both_transports {
+    ($($test:ident),* $(,)?) => {
+        on_ground!(on_ipv4: V4 Tls, $($test)*);
+        on_ground!(on_ipv6: V6 Tls, $($test)*);
+        on_ground!(by_quic_on_ipv4: V4 Quic, $($test)*);
+        on_ground!(by_quic_on_ipv6: V6 Quic, $($test)*);
+    };
+}
+
+macro_rules! on_ground {
+    ($module:ident: $family:ident $transport:ident, $($test:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(corinth_lab::Ground {
+                        family: corinth_lab::Family::$family,
+                        transport: corinth_lab::Transport::$transport,
+                    });
+                }
+            )*
+        }
+    };
+}
+
 mod carries;
 mod certificates;
 mod changes;

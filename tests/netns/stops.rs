@@ -7,13 +7,13 @@ use std::{
 };
 
 use corinth_lab::{
-    Balancer, Ending, Family, Gateway, Lab, Load, Nginx, WAIT, ending, exchange, pause_until, until,
+    Balancer, Ending, Gateway, Ground, Lab, Load, Nginx, WAIT, ending, exchange, pause_until, until,
 };
 use serde_json::json;
 
 use crate::fixture::{ECHO, ECHO_PORT, WEB, WEB_PORT, echo_back};
 
-on_both_families![
+over_both_transports![
     restarting_the_far_gateways_in_turn_loses_no_new_connection,
     restarting_the_near_gateways_in_turn_loses_no_new_connection,
     a_gateway_told_to_stop_goes_in_order,
@@ -21,8 +21,8 @@ on_both_families![
     the_drain_limit_cuts_what_is_left,
 ];
 
-fn restarting_the_far_gateways_in_turn_loses_no_new_connection(family: Family) {
-    let Some(lab) = Lab::on(family).slots("west", 2).build() else {
+fn restarting_the_far_gateways_in_turn_loses_no_new_connection(ground: Ground) {
+    let Some(lab) = Lab::on(ground).slots("west", 2).build() else {
         return;
     };
     let endpoint = lab.server_at(0, 8080);
@@ -57,8 +57,8 @@ fn restarting_the_far_gateways_in_turn_loses_no_new_connection(family: Family) {
     assert_eq!(report.failures(), [""; 0]);
 }
 
-fn restarting_the_near_gateways_in_turn_loses_no_new_connection(family: Family) {
-    let Some(lab) = Lab::on(family).slots("east", 2).build() else {
+fn restarting_the_near_gateways_in_turn_loses_no_new_connection(ground: Ground) {
+    let Some(lab) = Lab::on(ground).slots("east", 2).build() else {
         return;
     };
     let endpoint = lab.server_at(0, 8080);
@@ -78,7 +78,7 @@ fn restarting_the_near_gateways_in_turn_loses_no_new_connection(family: Family) 
         gateway
     };
     let mut east = [start(0), start(1)];
-    let service = SocketAddr::new(family.service_address(), 80);
+    let service = SocketAddr::new(ground.family.service_address(), 80);
     let balancer = Balancer::start(&lab.east, service, &[&east[0], &east[1]], WEB_PORT);
     balancer.await_targets(2);
 
@@ -122,8 +122,8 @@ fn with_an_open_stream(
     (west, east, service, client)
 }
 
-fn a_gateway_told_to_stop_goes_in_order(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_gateway_told_to_stop_goes_in_order(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let drain = json!({ "delay": "3s", "limit": "20s" });
@@ -178,8 +178,8 @@ fn a_gateway_told_to_stop_goes_in_order(family: Family) {
     assert_eq!(failed.collect::<Vec<_>>(), []);
 }
 
-fn a_second_signal_ends_at_once(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn a_second_signal_ends_at_once(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let drain = json!({ "delay": "1m", "limit": "1h" });
@@ -203,8 +203,8 @@ fn a_second_signal_ends_at_once(family: Family) {
     );
 }
 
-fn the_drain_limit_cuts_what_is_left(family: Family) {
-    let Some(lab) = Lab::on(family).build() else {
+fn the_drain_limit_cuts_what_is_left(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
         return;
     };
     let drain = json!({ "delay": "off", "limit": "2s" });
