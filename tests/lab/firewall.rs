@@ -27,6 +27,11 @@ impl Firewall<'_> {
         );
     }
 
+    /// Drops, in silence, what arrives by `protocol` (`tcp`, `udp`) for `port`, whatever its address.
+    pub fn drop_protocol_to(&self, protocol: &str, port: u16) {
+        self.add("in", &format!("{protocol} dport {port} drop"));
+    }
+
     /// Drops, in silence, both directions of every connection to `address`. Connections from there live on.
     pub fn cut_connections_to(&self, address: SocketAddr) {
         let family = family(address.ip()).nft();

@@ -79,12 +79,17 @@ impl Gateway {
 
     /// How many links are in `state`.
     pub fn links(&self, state: &str) -> usize {
+        let rows = self.link_rows();
+        rows.iter().filter(|row| row["state"] == state).count()
+    }
+
+    /// The links as its admin page shows them; none while it does not answer.
+    pub fn link_rows(&self) -> Vec<Value> {
         let Ok((200, page)) = self.admin("/links") else {
-            return 0;
+            return Vec::new();
         };
         let page: Value = serde_json::from_str(&page).unwrap_or_default();
-        let links = page["links"].as_array().into_iter().flatten();
-        links.filter(|link| link["state"] == state).count()
+        page["links"].as_array().cloned().unwrap_or_default()
     }
 
     /// Waits for a line in the log that contains `words`, whenever it was written.

@@ -63,6 +63,11 @@ impl Host {
         child.wait_with_output().expect("it is our child")
     }
 
+    /// What it is called below `/run/netns`.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Does something in this namespace. Sockets made by it stay here for good.
     pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let path = format!("/run/netns/{}", self.namespace);

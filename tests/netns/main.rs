@@ -45,6 +45,7 @@ macro_rules! on_ground {
     };
 }
 
+mod auto;
 mod carries;
 mod certificates;
 mod changes;

@@ -40,6 +40,10 @@ struct Link {
     streams: u32,
     opened: u64,
     accepted: u64,
+    #[serde(default)]
+    is_used: bool,
+    #[serde(default)]
+    cause: Option<String>,
 }
 
 impl Page {
@@ -63,6 +67,8 @@ impl Page {
             streams: 0,
             opened: 0,
             accepted: 0,
+            is_used: false,
+            cause: None,
         });
         self.links.into_iter().chain(unlinked).collect()
     }
@@ -81,6 +87,18 @@ impl Page {
     }
 }
 
+impl Link {
+    /// Whether new streams go this way, and why where the gateway has chosen.
+    fn used(&self) -> Option<String> {
+        self.transport.as_ref()?;
+        let used = if self.is_used { "yes" } else { "no" };
+        Some(match &self.cause {
+            Some(cause) => format!("{used} ({cause})"),
+            None => used.to_owned(),
+        })
+    }
+}
+
 impl Item for Link {
     const KIND: &'static str = "Links";
     const HEADERS: &'static [&'static str] = &[
@@ -88,6 +106,7 @@ impl Item for Link {
         "STATE",
         "RTT",
         "TRANSPORT",
+        "USED",
         "CONNECTIONS",
         "STREAMS",
         "OPENED",
@@ -107,6 +126,7 @@ impl Item for Link {
             Cell::marked(style, mark, &self.state),
             Cell::optional(rtt),
             Cell::optional(self.transport.as_ref()),
+            Cell::optional(self.used()),
             Cell::plain(self.connections),
             Cell::plain(self.streams),
             Cell::plain(self.opened),

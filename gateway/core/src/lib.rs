@@ -20,6 +20,7 @@
 //! beside the stream limits, and in [`Core::report`], where the route's own [`Outlier`] takes the place of the general one.
 
 mod admit;
+mod carrier;
 mod check;
 mod event;
 mod key;
@@ -49,6 +50,7 @@ use crate::pool::Pool;
 use crate::select::Shortlist;
 use crate::standing::{Change, Happening, Standings};
 
+pub use carrier::{Carrier, CarrierChange, Carriers, Cause, Losses, Pulse};
 pub use event::{Action, EVENTS_MAX, Event, Outcome};
 pub use key::RouteKey;
 pub use links::LinkState;

@@ -45,6 +45,7 @@ use crate::{
         read_file, store_ports,
     },
     shared::Shared,
+    steering,
     terminate::Terminators,
     transports::Transports,
     wanted::Wanted,
@@ -154,6 +155,7 @@ impl Gateway {
         let mut tasks = vec![
             tokio::spawn(keeper::observe_links(Arc::clone(&shared))),
             tokio::spawn(keeper::run_core(Arc::clone(&shared))),
+            tokio::spawn(steering::run(Arc::clone(&shared))),
         ];
         if node.authority.is_some() {
             tasks.push(tokio::spawn(keeper::renew(Arc::clone(&node.own), clock)));

@@ -18,12 +18,14 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{task::JoinHandle, time::sleep};
 use tracing::{info, warn};
 
-use crate::shared::Shared;
+use crate::{shared::Shared, transports::Wish};
 
 /// The first gap between two dials; each further one is twice as long.
 const GAP_MIN: Duration = Duration::from_millis(100);
 /// The longest gap: a peer that returns is found within it.
 const GAP_MAX: Duration = Duration::from_secs(2);
+/// TLS is dialled so much later than QUIC, where both are.
+const HEAD_START: Duration = Duration::from_millis(250);
 /// While gateways of the peer are missing, the address is dialled again this often.
 const FURTHER_GAP: Duration = Duration::from_millis(500);
 /// Further dials in a row that brought no new gateway before we wait longer.
@@ -36,7 +38,7 @@ const FURTHER_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Dialled {
     pub(crate) trust_domain: TrustDomain,
     /// In which way.
-    pub(crate) by: TransportKind,
+    pub(crate) by: Wish,
     /// `host:port`; names are resolved at each dial.
     pub(crate) addresses: Vec<String>,
 }
@@ -98,11 +100,24 @@ async fn keep(
     dialled: Dialled,
     first_tries: Option<Arc<Pending>>,
 ) {
-    let mut addresses: FuturesUnordered<_> = dialled
-        .addresses
-        .iter()
-        .map(|address| keep_address(&shared, &cluster, &dialled, address, first_tries.clone()))
-        .collect();
+    let ways = match dialled.by {
+        Wish::Only(kind) => vec![(kind, Duration::ZERO)],
+        Wish::Auto => vec![
+            (TransportKind::Quic, Duration::ZERO),
+            (TransportKind::Tls, HEAD_START),
+        ],
+    };
+    let mut addresses = FuturesUnordered::new();
+    for (kind, head_start) in ways {
+        for address in &dialled.addresses {
+            let (domain, first_try) = (&dialled.trust_domain, first_tries.clone());
+            let kept = keep_address(&shared, &cluster, domain, kind, address, first_try);
+            addresses.push(async move {
+                sleep(head_start).await;
+                kept.await;
+            });
+        }
+    }
     drop(first_tries);
     while addresses.next().await.is_some() {}
 }
@@ -111,7 +126,8 @@ async fn keep(
 async fn keep_address(
     shared: &Arc<Shared>,
     cluster: &ClusterName,
-    dialled: &Dialled,
+    trust_domain: &TrustDomain,
+    kind: TransportKind,
     address: &str,
     first_try: Option<Arc<Pending>>,
 ) {
@@ -125,7 +141,7 @@ async fn keep_address(
             Ok(found) => {
                 for found in found {
                     if holding.insert(found) {
-                        held.push(hold(shared, dialled, found, first_try.clone()));
+                        held.push(hold(shared, trust_domain, kind, found, first_try.clone()));
                     }
                 }
             }
@@ -141,7 +157,7 @@ async fn keep_address(
                 Some(error) => tell_once(&mut told, cluster, error.to_string()),
                 None => {
                     (gap, told) = (GAP_MIN, None);
-                    info!(peer = %cluster, %address, "link lost; dialling again");
+                    info!(peer = %cluster, %address, transport = %kind, "link lost; dialling again");
                     continue;
                 }
             }
@@ -179,15 +195,16 @@ struct Held {
 /// Dials one address and stays until its link is dead.
 async fn hold(
     shared: &Arc<Shared>,
-    dialled: &Dialled,
+    trust_domain: &TrustDomain,
+    kind: TransportKind,
     address: SocketAddr,
     first_try: Option<Arc<Pending>>,
 ) -> Held {
     let target = DialTarget {
         address,
-        trust_domain: dialled.trust_domain.clone(),
+        trust_domain: trust_domain.clone(),
     };
-    let link = match shared.transports.dial(dialled.by, &target).await {
+    let link = match shared.transports.dial(kind, &target).await {
         Ok(link) => link,
         Err(error) => {
             return Held {
@@ -198,7 +215,7 @@ async fn hold(
     };
     drop(first_try);
     let stats = link.stats();
-    info!(gateway = %link.peer(), %address, transport = %dialled.by, rtt = ?stats.rtt, "link established");
+    info!(gateway = %link.peer(), %address, transport = %kind, rtt = ?stats.rtt, "link established");
     let mut state = link.state();
     let lost = state.wait_for(|state| matches!(state, LinkState::Dead | LinkState::Closed));
     tokio::select! {

@@ -36,6 +36,7 @@ mod said;
 mod session;
 mod shared;
 mod splice;
+mod steering;
 mod terminate;
 mod transports;
 mod tunnel_port;

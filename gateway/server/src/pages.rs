@@ -4,7 +4,7 @@ use corinth_core::Standing;
 use corinth_model::{ClusterName, Protocol, Route, Target};
 use serde::Serialize;
 
-use crate::{Gateway, settings::Identity};
+use crate::{Gateway, settings::Identity, transports::Wish};
 
 /// One route, with what is thought of each candidate.
 #[derive(Debug, Serialize)]
@@ -62,6 +62,14 @@ pub struct LinkRow {
     pub accepted: u64,
     /// Tunnel connections dialled since the link began.
     pub dialled: u64,
+    /// Whether new streams go over this link while it lives.
+    pub is_used: bool,
+    /// Why it is used or not, where that is left to the gateway; absent before anything happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// Since when, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_since: Option<u64>,
     /// Packets sent since the link began; absent where the kernel keeps it to itself, as the following.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_packets: Option<u64>,
@@ -173,8 +181,15 @@ impl Gateway {
             .iter()
             .map(|link| {
                 let stats = link.stats();
+                let peer = tables.cluster_of(&link.peer().trust_domain).cloned();
+                let wish = peer.as_ref().map(|peer| shared.wish(peer));
+                let steered = shared.steered.read().get(link.peer()).copied();
+                let steered = steered.filter(|_| wish == Some(Wish::Auto));
                 LinkRow {
-                    peer: tables.cluster_of(&link.peer().trust_domain).cloned(),
+                    is_used: wish.is_some_and(|wish| shared.is_wanted(wish, link.as_ref())),
+                    cause: steered.map(|steered| steered.change.cause.as_str()),
+                    seconds_since: steered.map(|steered| steered.at.elapsed().as_secs()),
+                    peer,
                     gateway: link.peer().to_string(),
                     transport: link.kind().as_str(),
                     state: link.state().borrow().as_str(),

@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use corinth_core::CarrierChange;
 use corinth_daemon::{
     access_log::AccessLog,
     metrics::{HistogramVec, IntCounterVec, IntGaugeVec, Metrics, MetricsError},
 };
-use corinth_model::{Reason, RouteName};
+use corinth_model::{ClusterName, GatewayId, Reason, RouteName};
 use serde::Serialize;
 
 use crate::relay::Carried;
@@ -75,6 +76,7 @@ pub(crate) struct Telemetry {
     setup: HistogramVec,
     sent: IntCounterVec,
     received: IntCounterVec,
+    carrier_changes: IntCounterVec,
 }
 
 /// 0.1 ms to about 10 s, doubling.
@@ -133,7 +135,28 @@ impl Telemetry {
                 "Bytes from the tunnel or the endpoint to the application's socket.",
                 &by_service,
             )?,
+            carrier_changes: metrics.counter_vec(
+                "carrier_changes_total",
+                "Times that new streams to a gateway went over to another transport.",
+                &["peer", "slot", "to", "cause"],
+            )?,
         })
+    }
+
+    /// Counts that new streams to a gateway go another way.
+    pub(crate) fn carrier_changed(
+        &self,
+        cluster: &ClusterName,
+        gateway: &GatewayId,
+        change: CarrierChange,
+    ) {
+        let labels = [
+            cluster.as_str(),
+            gateway.slot.as_str(),
+            change.to.as_str(),
+            change.cause.as_str(),
+        ];
+        self.carrier_changes.with_label_values(&labels).inc();
     }
 
     /// Makes what was buffered appear.

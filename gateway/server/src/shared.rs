@@ -12,14 +12,18 @@ use std::{
 use corinth_core::{Core, Outcome, PermitId, Standing};
 use corinth_daemon::drain::{Drain, Phase};
 use corinth_identity::Denials;
-use corinth_model::{ClusterName, Failure, Protocol, RouteName, Tables, Target};
+use corinth_model::{ClusterName, Failure, GatewayId, Protocol, RouteName, Tables, Target};
 use corinth_transport::{Link, LinkState, TransportKind};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    control::ControlPlane, limits::HalfOpen, record::Telemetry, terminate::Terminators,
-    transports::Transports,
+    control::ControlPlane,
+    limits::HalfOpen,
+    record::Telemetry,
+    steering::Steered,
+    terminate::Terminators,
+    transports::{Transports, Wish},
 };
 
 /// What every connection of a gateway has at hand.
@@ -43,7 +47,9 @@ pub(crate) struct Shared {
     pub(crate) core_moved: Notify,
     times: RwLock<Times>,
     /// What is to carry streams to a cluster.
-    carriers: RwLock<BTreeMap<ClusterName, TransportKind>>,
+    carriers: RwLock<BTreeMap<ClusterName, Wish>>,
+    /// What carries new streams to a gateway where that is left to us, and why; QUIC where nothing is known yet.
+    pub(crate) steered: RwLock<BTreeMap<GatewayId, Steered>>,
 }
 
 /// Time limits of a connection's phases.
@@ -87,6 +93,7 @@ impl Shared {
             core_moved: Notify::new(),
             times: RwLock::new(times),
             carriers: RwLock::default(),
+            steered: RwLock::default(),
         }
     }
 
@@ -98,7 +105,7 @@ impl Shared {
         *self.times.write() = times;
     }
 
-    pub(crate) fn set_carriers(&self, carriers: BTreeMap<ClusterName, TransportKind>) {
+    pub(crate) fn set_carriers(&self, carriers: BTreeMap<ClusterName, Wish>) {
         *self.carriers.write() = carriers;
     }
 
@@ -120,6 +127,25 @@ impl Shared {
         }
     }
 
+    /// What is to carry streams to a cluster.
+    pub(crate) fn wish(&self, cluster: &ClusterName) -> Wish {
+        let wish = self.carriers.read().get(cluster).copied();
+        wish.unwrap_or(Wish::Only(TransportKind::Tls))
+    }
+
+    /// Whether new streams go over this link while it lives.
+    pub(crate) fn is_wanted(&self, wish: Wish, link: &dyn Link) -> bool {
+        let wanted = match wish {
+            Wish::Only(kind) => kind,
+            Wish::Auto => self
+                .steered
+                .read()
+                .get(link.peer())
+                .map_or(TransportKind::Quic, |steered| steered.kind()),
+        };
+        link.kind() == wanted
+    }
+
     /// The links to the gateways of a cluster, the best first: up before draining, then those of the transport that is
     /// wanted for it, then the least busy. What the peer has dialled in another way is better than nothing.
     pub(crate) fn links_to(&self, cluster: &ClusterName) -> Vec<Arc<dyn Link>> {
@@ -132,8 +158,7 @@ impl Shared {
         else {
             return Vec::new();
         };
-        let wanted = self.carriers.read().get(cluster).copied();
-        let wanted = wanted.unwrap_or(TransportKind::Tls);
+        let wish = self.wish(cluster);
         let mut links: Vec<_> = self
             .transports
             .links_to(&trust_domain)
@@ -144,7 +169,14 @@ impl Shared {
                     LinkState::Draining => 1,
                     LinkState::Dead | LinkState::Closed => return None,
                 };
-                Some(((rank, link.kind() != wanted, link.stats().streams), link))
+                Some((
+                    (
+                        rank,
+                        !self.is_wanted(wish, link.as_ref()),
+                        link.stats().streams,
+                    ),
+                    link,
+                ))
             })
             .collect();
         links.sort_by_key(|(order, _)| *order);

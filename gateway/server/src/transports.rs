@@ -22,6 +22,15 @@ use tracing::warn;
 
 use crate::{intake, record::Intake, shared::Shared};
 
+/// What is to carry streams to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// This transport; what the peer has dialled in another way only where there is nothing else.
+    Only(TransportKind),
+    /// Whichever is better.
+    Auto,
+}
+
 /// Both ways to carry streams.
 pub(crate) struct Transports {
     pub(crate) tls: TlsTransport,

@@ -14,6 +14,7 @@ use crate::{
     dialers::Dialled,
     node,
     settings::{Files, Settings, Transport},
+    transports::Wish,
 };
 
 /// What a gateway carries out. Made beside what is in use, then put in its place whole.
@@ -26,7 +27,7 @@ pub(crate) struct Wanted {
     /// The peers to dial.
     pub(crate) dialled: BTreeMap<ClusterName, Dialled>,
     /// What is to carry streams to a peer; TLS where nothing is said.
-    pub(crate) carriers: BTreeMap<ClusterName, TransportKind>,
+    pub(crate) carriers: BTreeMap<ClusterName, Wish>,
     /// The ports on which imported service ports are accepted.
     pub(crate) import_ports: BTreeSet<PortNumber>,
     /// Who is no longer believed.
@@ -59,7 +60,7 @@ impl Wanted {
             carriers: settings
                 .peers
                 .iter()
-                .map(|peer| (peer.name.clone(), kind(peer.transport)))
+                .map(|peer| (peer.name.clone(), wish(peer.transport)))
                 .collect(),
             import_ports: settings
                 .imports
@@ -71,10 +72,11 @@ impl Wanted {
     }
 }
 
-fn kind(transport: Transport) -> TransportKind {
+fn wish(transport: Transport) -> Wish {
     match transport {
-        Transport::Tls => TransportKind::Tls,
-        Transport::Quic => TransportKind::Quic,
+        Transport::Tls => Wish::Only(TransportKind::Tls),
+        Transport::Quic => Wish::Only(TransportKind::Quic),
+        Transport::Auto => Wish::Auto,
     }
 }
 
@@ -89,7 +91,7 @@ fn dialled(settings: &Settings) -> BTreeMap<ClusterName, Dialled> {
             peer.name.clone(),
             Dialled {
                 trust_domain: peer.trust_domain.clone(),
-                by: kind(peer.transport),
+                by: wish(peer.transport),
                 addresses,
             },
         )

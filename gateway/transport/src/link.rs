@@ -142,6 +142,8 @@ pub struct LinkStats {
     pub dialled: u64,
     /// How many gateway instances the peer says its cluster runs; 0 before it said so.
     pub announced_slots: u16,
+    /// Answers are later than they should be; the path may be dead soon.
+    pub is_overdue: bool,
     /// What is known of the path; `None` where the kernel keeps it to itself.
     pub path: Option<PathStats>,
 }

@@ -16,7 +16,7 @@ use corinth_transport::TransportKind;
 use rustls_pki_types::CertificateDer;
 
 use super::collect::Step;
-use crate::{dialers::Dialled, wanted::Wanted};
+use crate::{dialers::Dialled, transports::Wish, wanted::Wanted};
 
 /// Entries by key. Shared with the tables in use, so that a small change of large tables copies little.
 #[derive(Debug, Default)]
@@ -164,7 +164,7 @@ impl Held {
         let dialled = peers.map(|(cluster, peer)| {
             let dialled = Dialled {
                 trust_domain: peer.trust_domain.clone(),
-                by: TransportKind::Tls,
+                by: Wish::Only(TransportKind::Tls),
                 addresses: peer.addresses.clone(),
             };
             (cluster.clone(), dialled)

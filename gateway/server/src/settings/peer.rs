@@ -57,10 +57,16 @@ pub enum Transport {
     Tls,
     /// QUIC over UDP.
     Quic,
+    /// Both are linked, and streams go where they arrive soonest and surest.
+    Auto,
 }
 
 impl Choice for Transport {
-    const WORDS: &'static [(&'static str, Self)] = &[("tls", Self::Tls), ("quic", Self::Quic)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("tls", Self::Tls),
+        ("quic", Self::Quic),
+        ("auto", Self::Auto),
+    ];
     const WHAT: &'static str = "a transport";
 }
 
@@ -84,7 +90,8 @@ pub(super) struct RawPeer {
     accept_only: Option<Field<Flag>>,
     /// Most streams it may have open here at once. Default: `limits.streamsPerPeer`.
     max_streams: Option<Field<Number>>,
-    /// What carries the streams that we open: `tls`, or `quic`, for which UDP has to pass. Default `tls`.
+    /// What carries the streams that we open: `tls`, `quic`, for which UDP has to pass, or `auto`, which links both ways and takes the
+    /// better one. Default `tls`.
     transport: Option<Field<Transport>>,
 }
 

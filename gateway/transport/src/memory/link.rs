@@ -188,6 +188,7 @@ impl Link for MemoryLink {
             accepted: self.accepted.load(Relaxed),
             dialled: self.dialled.load(Relaxed),
             announced_slots: gateway.map_or(0, |gateway| gateway.network.slots(&self.peer)),
+            is_overdue: false,
             path: None,
         }
     }

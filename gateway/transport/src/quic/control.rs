@@ -29,6 +29,8 @@ use crate::{
 
 /// Probes in a row without an answer that mark a path dead.
 const MISSED_MAX: u64 = 4;
+/// Probes in a row without an answer from which on answers are overdue: whoever has another way takes it.
+const OVERDUE: u64 = 2;
 /// In the first byte of a PING: nobody opens streams of the frames' kind here.
 const ROLE_CONTROL: u8 = 2;
 /// What may wait to be sent. More waits only for a peer that asks and does not listen.
@@ -247,9 +249,11 @@ impl Probes {
                     (kind, _) => return Err(misplaced(kind)),
                 },
                 _ = ticks.tick() => {
-                    if self.sent - self.answered >= MISSED_MAX + under_way(shared, link) {
+                    let missed = (self.sent - self.answered).saturating_sub(under_way(shared, link));
+                    if missed >= MISSED_MAX {
                         return Err(StreamError::Failed(Failure::PathDead, "no answer to four probes"));
                     }
+                    link.set_overdue(tunnel, missed >= OVERDUE);
                     if self.is_replaced(link, tunnel) {
                         return control.close().await;
                     }
@@ -287,6 +291,7 @@ impl Probes {
         };
         self.answered = self.answered.max(pong.nonce.min(self.sent));
         link.measured(tunnel.quic.rtt());
+        link.set_overdue(tunnel, false);
         link.announced_slots.store(u32::from(pong.slots), Relaxed);
         if pong.draining && !self.draining {
             self.draining = true;
@@ -334,18 +339,23 @@ async fn answering(
     tunnel: &Arc<Tunnel>,
     mut control: Control,
 ) -> Result<(), StreamError> {
-    let silence_max = shared.settings.timeouts.probe_interval * (MISSED_MAX as u32 + 1);
+    let interval = shared.settings.timeouts.probe_interval;
+    let silence_max = interval * (MISSED_MAX as u32 + 1);
+    let overdue_after = interval * (OVERDUE as u32 + 1);
     let mut state = link.state.subscribe();
     state.mark_changed();
     let mut draining = link.draining.subscribe();
     // Told in the first PONG.
     draining.mark_unchanged();
-    let mut silent_at = Instant::now() + silence_max;
+    let mut heard_at = Instant::now();
+    let mut is_overdue = false;
     loop {
         tokio::select! {
             said = control.next() => match said? {
                 (Kind::Ping, payload) => {
-                    silent_at = Instant::now() + silence_max;
+                    heard_at = Instant::now();
+                    is_overdue = false;
+                    link.set_overdue(tunnel, false);
                     control.put(Kind::Pong, &pong(shared, link, nonce_of(&payload)))?;
                     link.looked(tunnel.look(Instant::now()));
                 }
@@ -353,7 +363,11 @@ async fn answering(
                 (Kind::Close, _) => return Ok(()),
                 (kind, _) => return Err(misplaced(kind)),
             },
-            () = sleep_until(silent_at) => {
+            () = sleep_until(heard_at + overdue_after), if !is_overdue => {
+                is_overdue = true;
+                link.set_overdue(tunnel, true);
+            }
+            () = sleep_until(heard_at + silence_max) => {
                 return Err(StreamError::Failed(Failure::PathDead, "the peer's probes stopped"));
             }
             changed = state.changed() => {

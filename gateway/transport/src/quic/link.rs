@@ -178,6 +178,15 @@ impl QuicLink {
         path.mtu_bytes = looked.mtu_bytes;
     }
 
+    /// Notes whether answers on one of its connections are late.
+    pub(super) fn set_overdue(&self, tunnel: &Tunnel, is_overdue: bool) {
+        if tunnel.set_overdue(is_overdue)
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.changed();
+        }
+    }
+
     /// How long an answer may take before it is late.
     pub(super) fn answer_within(&self) -> Duration {
         (Duration::from_micros(self.rtt_us.load(Relaxed)) * 3).max(Duration::from_millis(300))
@@ -264,22 +273,23 @@ impl Link for QuicLink {
 
     fn stats(&self) -> LinkStats {
         let connections = self.live.lock().len() as u32;
-        let idle = self
+        let usable = self
             .shared
             .upgrade()
-            .is_some_and(|shared| !self.expires(shared.now_unix_seconds()));
+            .and_then(|shared| self.usable(shared.now_unix_seconds()));
         LinkStats {
             rtt: match self.rtt_us.load(Relaxed) {
                 0 => None,
                 rtt => Some(Duration::from_micros(rtt)),
             },
             connections,
-            idle: u32::from(idle),
+            idle: u32::from(usable.is_some()),
             streams: self.streams.load(Relaxed),
             opened: self.opened.load(Relaxed),
             accepted: self.accepted.load(Relaxed),
             dialled: self.dialled.load(Relaxed),
             announced_slots: self.announced_slots.load(Relaxed) as u16,
+            is_overdue: usable.is_some_and(|tunnel| tunnel.is_overdue()),
             path: Some(*self.path.lock()),
         }
     }

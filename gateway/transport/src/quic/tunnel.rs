@@ -1,6 +1,12 @@
 //! One authenticated QUIC connection of a link: what its peer may hold, and for how long streams open on it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use corinth_model::GatewayId;
 use parking_lot::Mutex;
@@ -31,6 +37,7 @@ pub(super) struct Tunnel {
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
     window: Mutex<Window>,
+    is_overdue: AtomicBool,
 }
 
 /// What is known of the path's size.
@@ -79,6 +86,7 @@ impl Tunnel {
                 lost_packets: 0,
                 at: Instant::now(),
             }),
+            is_overdue: AtomicBool::new(false),
             quic,
         }
     }
@@ -111,6 +119,15 @@ impl Tunnel {
         drop(window);
         self.quic.set_send_window(window::to_send(path.cwnd));
         looked
+    }
+
+    /// Notes whether answers are late; `true` if that is news.
+    pub(super) fn set_overdue(&self, is_overdue: bool) -> bool {
+        self.is_overdue.swap(is_overdue, Relaxed) != is_overdue
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        self.is_overdue.load(Relaxed)
     }
 
     /// Waits until no stream is open on it any more, or it has ended.

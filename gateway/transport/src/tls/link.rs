@@ -375,6 +375,7 @@ impl Link for TlsLink {
             accepted: self.accepted.load(Relaxed),
             dialled: self.dialled.load(Relaxed),
             announced_slots: self.announced_slots.load(Relaxed) as u16,
+            is_overdue: false,
             path: None,
         }
     }

@@ -1,0 +1,183 @@
+//! Tells the core's [`Carriers`] how the links of each gateway are, and carries out what follows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use corinth_core::{Carrier, CarrierChange, Carriers, Losses, Pulse};
+use corinth_model::{ClusterName, GatewayId, TrustDomain};
+use corinth_transport::{Link, LinkState, TransportKind};
+use tokio::time::sleep_until;
+use tracing::info;
+
+use crate::{shared::Shared, transports::Wish};
+
+/// Between two looks at losses and round trips.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What carries new streams to one gateway, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Steered {
+    pub(crate) change: CarrierChange,
+    pub(crate) at: Instant,
+}
+
+impl Steered {
+    pub(crate) fn kind(self) -> TransportKind {
+        kind(self.change.to)
+    }
+}
+
+/// One gateway of a peer that may be reached in two ways.
+struct Steering {
+    carriers: Carriers,
+    /// Packets that QUIC had sent and lost at the last look.
+    seen: Losses,
+}
+
+/// Chooses between the carriers of every gateway, as long as the gateway lives.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut changes = shared.transports.changes();
+    let mut gateways: BTreeMap<GatewayId, Steering> = BTreeMap::new();
+    let mut look_at = Instant::now() + LOOK;
+    loop {
+        changes.mark_seen();
+        let now = Instant::now();
+        let is_look = now >= look_at;
+        if is_look {
+            look_at = now + LOOK;
+        }
+        let mut due = look_at;
+        let links = shared.transports.links();
+        let seen: BTreeSet<&GatewayId> = links.iter().map(|link| link.peer()).collect();
+        gateways.retain(|gateway, _| seen.contains(gateway));
+        shared
+            .steered
+            .write()
+            .retain(|gateway, _| seen.contains(gateway));
+        for gateway in seen {
+            let steering = gateways.entry(gateway.clone()).or_insert_with(|| Steering {
+                carriers: Carriers::new(now),
+                seen: Losses::default(),
+            });
+            steering.tell(&links, gateway, is_look, now);
+            let cluster = steered_cluster(&shared, &gateway.trust_domain);
+            steering.carry_out(&shared, cluster.as_ref(), &links, gateway, now);
+            if cluster.is_some() {
+                due = steering.due(&links, gateway, due);
+            }
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep_until(due.into()) => {}
+        }
+    }
+}
+
+impl Steering {
+    /// Tells the carriers how the links are now.
+    fn tell(&mut self, links: &[Arc<dyn Link>], gateway: &GatewayId, is_look: bool, now: Instant) {
+        let carriers = &mut self.carriers;
+        for carrier in [Carrier::Quic, Carrier::Tls] {
+            let link = find(links, gateway, carrier);
+            let pulse = link.map_or(Pulse::Gone, |link| pulse(link.as_ref()));
+            carriers.handle_pulse(carrier, pulse, now);
+        }
+        carriers.handle_timeout(now);
+        if !is_look {
+            return;
+        }
+        let stats = [Carrier::Quic, Carrier::Tls]
+            .map(|carrier| find(links, gateway, carrier).map(|link| link.stats()));
+        if let Some(rtt) = stats.iter().flatten().filter_map(|stats| stats.rtt).min() {
+            carriers.handle_round_trip(rtt, now);
+        }
+        if let Some(path) = stats[0].and_then(|stats| stats.path) {
+            let losses = Losses {
+                sent_packets: path.sent_packets.saturating_sub(self.seen.sent_packets),
+                lost_packets: path.lost_packets.saturating_sub(self.seen.lost_packets),
+            };
+            self.seen = Losses {
+                sent_packets: path.sent_packets,
+                lost_packets: path.lost_packets,
+            };
+            carriers.handle_losses(losses, now);
+        }
+    }
+
+    /// Lets sessions know what has changed, and ends streams for which nothing can be done.
+    fn carry_out(
+        &mut self,
+        shared: &Shared,
+        cluster: Option<&ClusterName>,
+        links: &[Arc<dyn Link>],
+        gateway: &GatewayId,
+        now: Instant,
+    ) {
+        while let Some(change) = self.carriers.poll_change() {
+            let steered = Steered { change, at: now };
+            shared.steered.write().insert(gateway.clone(), steered);
+            if let Some(cluster) = cluster {
+                let CarrierChange { to, cause } = change;
+                info!(%gateway, transport = %to, %cause, "new streams go another way");
+                shared.telemetry.carrier_changed(cluster, gateway, change);
+            }
+        }
+        for carrier in [Carrier::Quic, Carrier::Tls] {
+            let is_over = self
+                .carriers
+                .gives_up_at(carrier)
+                .is_some_and(|at| at <= now);
+            if let Some(link) =
+                find(links, gateway, carrier).filter(|_| cluster.is_some() && is_over)
+            {
+                info!(%gateway, transport = %carrier, "the path stayed dead; its streams end");
+                link.close();
+            }
+        }
+    }
+
+    /// The next time something is to be done, at the latest `due`.
+    fn due(&self, links: &[Arc<dyn Link>], gateway: &GatewayId, due: Instant) -> Instant {
+        // What is not linked is given up already.
+        let gives_up = [Carrier::Quic, Carrier::Tls]
+            .into_iter()
+            .filter(|carrier| find(links, gateway, *carrier).is_some())
+            .map(|carrier| self.carriers.gives_up_at(carrier));
+        let times = gives_up.chain([self.carriers.poll_timeout()]);
+        times.flatten().fold(due, Instant::min)
+    }
+}
+
+/// The cluster of this trust domain, if it is left to us how it is reached.
+fn steered_cluster(shared: &Shared, trust_domain: &TrustDomain) -> Option<ClusterName> {
+    let cluster = shared.tables.borrow().cluster_of(trust_domain).cloned();
+    cluster.filter(|cluster| shared.wish(cluster) == Wish::Auto)
+}
+
+fn find<'a>(
+    links: &'a [Arc<dyn Link>],
+    gateway: &GatewayId,
+    carrier: Carrier,
+) -> Option<&'a Arc<dyn Link>> {
+    let is_meant = |link: &&Arc<dyn Link>| link.kind() == kind(carrier) && link.peer() == gateway;
+    links.iter().find(is_meant)
+}
+
+/// What the transports call it.
+pub(crate) fn kind(carrier: Carrier) -> TransportKind {
+    match carrier {
+        Carrier::Quic => TransportKind::Quic,
+        Carrier::Tls => TransportKind::Tls,
+    }
+}
+
+fn pulse(link: &dyn Link) -> Pulse {
+    match *link.state().borrow() {
+        LinkState::Up | LinkState::Draining if link.stats().is_overdue => Pulse::Overdue,
+        LinkState::Up | LinkState::Draining => Pulse::Steady,
+        LinkState::Dead | LinkState::Closed => Pulse::Gone,
+    }
+}

@@ -1,0 +1,186 @@
+//! Which of two transports carries a peer's streams, where that is left to the gateway.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use corinth_lab::{
+    Ending, Family, Gateway, Lab, Load, Nginx, Service, WAIT, ending, exchange, until,
+};
+use corinth_wan::{Direction, Impairment, Spec, Udp, Wan};
+use serde_json::json;
+
+use crate::fixture::{ECHO, ECHO_PORT, WEB, WEB_PORT, echo_back};
+
+on_both_families![
+    streams_move_to_tls_within_a_second_when_udp_is_dropped_and_back_when_it_passes_again,
+    a_peer_that_only_tcp_reaches_is_linked_by_tls,
+    a_peer_that_only_udp_reaches_is_linked_by_quic,
+];
+
+/// Where west is dialled.
+const TUNNEL_PORT: u16 = 15_443;
+/// Each way. Far enough for QUIC to be preferred.
+const DELAY: Duration = Duration::from_millis(10);
+/// Traffic has to move within a second. What is measured includes this machine's noise.
+const MOVED: Duration = Duration::from_millis(1_500);
+
+/// Two gateways with a wide-area network between them, through which `east` may dial `west` in both ways.
+struct Far {
+    wan: Wan,
+    east: Gateway,
+    _west: Gateway,
+    _nginx: Nginx,
+    _service: Service,
+}
+
+fn far(lab: &Lab, family: Family) -> Far {
+    let spec = Spec::between(lab.east.namespace(), lab.west.namespace()).both(path(Udp::Passes));
+    let wan = Wan::start(&spec).expect("a network");
+    let [v4, v6] = wan.addresses(1);
+    let address = match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    };
+    let tunnel = SocketAddr::new(address, TUNNEL_PORT);
+    let (web, echo) = (lab.server_at(0, 8080), lab.server_at(0, 7007));
+    let nginx = Nginx::start(&lab.server, lab.folder(), web, None);
+    let service = lab.server.serve(echo, echo_back);
+    let west = lab
+        .gateway("west")
+        .peer_with("east", json!({ "acceptOnly": true, "transport": "auto" }))
+        .exports(WEB, &[web], &["east"])
+        .exports(ECHO, &[echo], &["east"])
+        .with("listen", json!({ "tunnel": tunnel }))
+        .start();
+    let dialled = json!({ "addresses": [tunnel], "transport": "auto" });
+    let harmless = json!({ "replay": "idempotent" });
+    let east = lab
+        .gateway("east")
+        .peer_with("west", dialled)
+        .imports_with(WEB, WEB_PORT, &["west"], harmless)
+        .imports(ECHO, ECHO_PORT, &["west"])
+        .start();
+    Far {
+        wan,
+        east,
+        _west: west,
+        _nginx: nginx,
+        _service: service,
+    }
+}
+
+fn path(udp: Udp) -> Impairment {
+    Impairment {
+        delay: DELAY,
+        udp,
+        ..Impairment::default()
+    }
+}
+
+impl Far {
+    /// From now on UDP passes, or does not.
+    fn udp(&self, udp: Udp) {
+        for direction in Direction::BOTH {
+            self.wan
+                .set(direction, &path(udp))
+                .expect("it can be changed");
+        }
+    }
+}
+
+/// What carries new streams, and why.
+fn used(gateway: &Gateway) -> (String, String) {
+    let rows = gateway.link_rows();
+    let row = rows.iter().find(|row| row["isUsed"] == true);
+    let text = |key: &str| {
+        row.and_then(|row| row[key].as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    (text("transport"), text("cause"))
+}
+
+fn await_used(gateway: &Gateway, transport: &str) {
+    until(&format!("{transport} is used"), WAIT, || {
+        (used(gateway).0 == transport).then_some(())
+    });
+}
+
+fn streams_move_to_tls_within_a_second_when_udp_is_dropped_and_back_when_it_passes_again(
+    family: Family,
+) {
+    let Some(lab) = Lab::on(family).alone().build() else {
+        return;
+    };
+    let far = far(&lab, family);
+    let to = far.east.at(WEB_PORT);
+    far.east.await_links(2);
+    await_used(&far.east, "quic");
+
+    let mut client = lab.client.connect(far.east.at(ECHO_PORT));
+    assert_eq!(exchange(&mut client, b"before", 6).unwrap(), b"before");
+    let before = Load::paced(&lab.client, to, 4, Duration::from_millis(2));
+    before.await_answers(200);
+    far.udp(Udp::Blocked);
+    // Answers that are on their way now may be lost; who comes after is another matter.
+    let blocked_at = Instant::now();
+    let after = Load::paced(&lab.client, to, 4, Duration::from_millis(2));
+    after.await_answers(400);
+    let after = after.stop();
+    let slowest = after.slowest_since(blocked_at);
+    println!(
+        "{} requests since UDP is blocked, the slowest took {slowest:?}",
+        after.requests()
+    );
+    assert_eq!(after.failures(), [""; 0]);
+    assert!(slowest < MOVED, "{slowest:?}");
+    let (transport, cause) = used(&far.east);
+    assert_eq!(transport, "tls");
+    assert!(["overdue", "gone"].contains(&cause.as_str()), "{cause}");
+    far.east.await_log("new streams go another way");
+    let changes = far
+        .east
+        .metric("corinth_carrier_changes_total", &["to=\"tls\""]);
+    assert!(changes >= 1.0, "{changes}");
+    // What was open on the dead path ends, and says why.
+    assert_eq!(ending(&mut client), Ending::Reset);
+    assert_eq!(
+        far.east.record_from(client.local_addr().unwrap()).code(),
+        "CRN025"
+    );
+
+    far.udp(Udp::Passes);
+    await_used(&far.east, "quic");
+    assert_eq!(used(&far.east), ("quic".to_owned(), "returned".to_owned()));
+    before.await_answers(200);
+    let report = before.stop();
+    assert_eq!(
+        report.failures(),
+        [""; 0],
+        "requests may be sent twice here"
+    );
+}
+
+/// What one side drops, the other carrier does not need.
+fn one_transport_only(family: Family, protocol: &str, carrier: &str) {
+    let Some(lab) = Lab::on(family).build() else {
+        return;
+    };
+    lab.west.firewall().drop_protocol_to(protocol, TUNNEL_PORT);
+    let far = far(&lab, family);
+    far.east.await_links(1);
+    await_used(&far.east, carrier);
+    let mut client = lab.client.connect(far.east.at(ECHO_PORT));
+    assert_eq!(exchange(&mut client, b"hello", 5).unwrap(), b"hello");
+    assert_eq!(far.east.link_rows().len(), 1);
+}
+
+fn a_peer_that_only_tcp_reaches_is_linked_by_tls(family: Family) {
+    one_transport_only(family, "udp", "tls");
+}
+
+fn a_peer_that_only_udp_reaches_is_linked_by_quic(family: Family) {
+    one_transport_only(family, "tcp", "quic");
+}
