@@ -16,6 +16,7 @@ mod control;
 mod door;
 mod handshake;
 mod link;
+mod post;
 mod serve;
 mod stream;
 mod tunnel;
@@ -33,7 +34,7 @@ use std::{
 use corinth_identity::{Denials, GatewayVerifier, OwnIdentity, SharedBundles};
 use corinth_model::{GatewayId, TrustDomain};
 use parking_lot::Mutex;
-use quinn::{Endpoint, TokioRuntime};
+use quinn::{Endpoint, Runtime, TokioRuntime};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::watch;
 use tracing::debug;
@@ -43,7 +44,12 @@ pub use self::{
     config::SocketBuffers,
     door::{Doorkeeper, Handshakes},
 };
-use self::{door::Counts, link::QuicLink, window::Budget};
+use self::{
+    door::Counts,
+    link::QuicLink,
+    post::{Post, SharedSocket},
+    window::Budget,
+};
 use crate::{BoxFuture, DialError, DialTarget, Link, StreamSink, Transport, TransportKind};
 
 /// Time limits of the transport.
@@ -140,6 +146,8 @@ pub(crate) struct Shared {
     /// Streams that peers have opened here, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
     counts: Counts,
+    /// Where the endpoints that share a port hand over packets to each other.
+    post: Arc<Post>,
     /// The smallest buffers that a socket of ours was granted.
     granted: Mutex<Option<SocketBuffers>>,
 }
@@ -180,6 +188,7 @@ impl QuicTransport {
                 listening: Mutex::default(),
                 held: Mutex::default(),
                 counts: Counts::default(),
+                post: Arc::default(),
                 granted: Mutex::new(None),
             }),
         }
@@ -227,6 +236,11 @@ impl QuicTransport {
     /// What became of those who dialled us.
     pub fn handshakes(&self) -> Handshakes {
         self.shared.counts.handshakes()
+    }
+
+    /// Packets, or batches of them, that came to another worker than their connection is on.
+    pub fn handed_over(&self) -> u64 {
+        self.shared.post.handed_over()
     }
 
     /// The smallest buffers that the system granted a socket of ours: on most systems less than was asked for, and packets
@@ -410,8 +424,10 @@ impl Shared {
         let mut smallest = self.granted.lock();
         *smallest = Some(smallest.map_or(granted, |other| other.min(granted)));
         drop(smallest);
-        let config = config::endpoint(&self.settings.keys);
-        Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+        let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
+        let config = config::endpoint(&self.settings.keys, socket.number());
+        let runtime = Arc::new(TokioRuntime);
+        Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), runtime)
     }
 
     /// The calling worker's endpoint for dialling addresses of this family, made if there is none.

@@ -14,7 +14,7 @@ use quinn::{
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use super::{Congestion, QuicKeys, QuicSettings, window};
+use super::{Congestion, QuicKeys, QuicSettings, post::EndpointNumber, window};
 
 /// Handshakes that wait to be begun.
 pub(super) const INCOMING_MAX: usize = 2_048;
@@ -82,24 +82,25 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     })
 }
 
-/// What an endpoint is, listening or not.
-pub(super) fn endpoint(keys: &QuicKeys) -> EndpointConfig {
+/// What the endpoint of this number is, listening or not.
+pub(super) fn endpoint(keys: &QuicKeys, number: EndpointNumber) -> EndpointConfig {
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &keys.reset);
     let mut config = EndpointConfig::new(Arc::new(reset));
-    config.cid_generator(|| Box::new(Ids));
+    config.cid_generator(move || Box::new(Ids(number)));
     config.min_reset_interval(RESET_INTERVAL);
     config.grease_quic_bit(true);
     config
 }
 
-/// Connection IDs that say nothing. Each could be one of ours, so that a packet for a connection that a former life of
+/// Connection IDs that begin with the number of their endpoint and say nothing else. Each could be one of ours, so that a packet for a connection that a former life of
 /// this gateway held is answered with a valid reset.
-struct Ids;
+struct Ids(EndpointNumber);
 
 impl ConnectionIdGenerator for Ids {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; ID_BYTES];
         aws_lc_rs::rand::fill(&mut id).expect("the system has random bytes");
+        id[0] = self.0.0;
         ConnectionId::new(&id)
     }
 

@@ -148,17 +148,26 @@ pub(crate) fn listen_behind(
 ) -> SocketAddr {
     let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).expect("a free port");
     let address = socket.local_addr().expect("it is bound");
+    serve(transport, socket, keeper);
+    address
+}
+
+/// Serves this socket.
+pub(crate) fn serve(
+    transport: &Arc<QuicTransport>,
+    socket: UdpSocket,
+    keeper: Arc<dyn Doorkeeper>,
+) {
     let transport = Arc::clone(transport);
     let forever = std::future::pending();
     tokio::spawn(async move {
         let served = transport.serve(socket, keeper, forever).await;
         served.expect("a socket");
     });
-    address
 }
 
 /// Has room for everybody.
-struct Open;
+pub(crate) struct Open;
 
 impl Doorkeeper for Open {
     fn enter(&self, _: IpAddr) -> Option<Box<dyn Any + Send>> {

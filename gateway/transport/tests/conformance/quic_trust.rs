@@ -13,14 +13,16 @@ use corinth_transport::{
     DialError, DialTarget, Link, LinkState, Transport,
     quic::{Congestion, Doorkeeper, Handshakes, QuicTimeouts, QuicTransport},
 };
+use socket2::{Domain, Socket, Type};
 use tokio::{net::UdpSocket, sync::mpsc};
 
 use crate::{
     pair::{A, B, Between, Carrier, Pair, STRANGER, Sink, header, settled},
-    quic::{Quic, listen, listen_behind, settings},
+    quic::{Open, Quic, listen, listen_behind, serve, settings},
     run,
     talk::Talk,
     tls::{Clock, Cluster, NOW},
+    udp::{Resets, UdpProxy},
 };
 
 const HOUR: u64 = 3_600;
@@ -283,6 +285,56 @@ fn hasty() -> QuicTimeouts {
         connect: Duration::from_millis(200),
         ..QuicTimeouts::default()
     }
+}
+
+/// Workers that share a port in this test.
+const WORKERS: usize = 4;
+/// Changes of address, each of which leads to any of them.
+const REBINDINGS: usize = 16;
+
+#[test]
+fn a_connection_outlives_changes_of_address_whichever_worker_its_packets_reach() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let (b_sink, mut incoming) = Sink::new();
+        let dialer = transport(&a, &[&b], &clock, Sink::new().0);
+        let acceptor = transport(&b, &[&a], &clock, b_sink);
+        let listening = listen_shared(&acceptor, WORKERS);
+        let resets = Resets {
+            client: [1; 32],
+            server: [2; 32],
+        };
+        let proxy = UdpProxy::to(listening, None, resets).await.unwrap();
+        let link = dialer.dial(&b.target(proxy.address)).await.unwrap();
+        let mut near = link.open(&header()).await.unwrap();
+        near.flush().await.unwrap();
+        let mut far = incoming.recv().await.unwrap();
+        far.answer(StreamReply::Accepted).await.unwrap();
+        assert_eq!(near.reply().await.unwrap(), StreamReply::Accepted);
+        for _ in 0..REBINDINGS {
+            proxy.rebind();
+            near.write(b"still").await.unwrap();
+            assert_eq!(far.read(5).await.unwrap(), b"still");
+            far.write(b"here").await.unwrap();
+            assert_eq!(near.read(4).await.unwrap(), b"here");
+        }
+        assert_eq!(link.stats().dialled, 1);
+        assert!(acceptor.handed_over() > 0, "other workers were reached");
+    });
+}
+
+/// Serves a port with so many sockets, of which the kernel picks one by both addresses.
+fn listen_shared(transport: &Arc<QuicTransport>, workers: usize) -> SocketAddr {
+    let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    for _ in 0..workers {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        address = socket.local_addr().unwrap().as_socket().unwrap();
+        serve(transport, socket.into(), Arc::new(Open));
+    }
+    address
 }
 
 #[test]

@@ -76,6 +76,11 @@ impl UdpProxy {
         Ok(Self { address, shared })
     }
 
+    /// Forgets where it sends from: to the server every client has another address from now on.
+    pub(crate) fn rebind(&self) {
+        self.shared.flows.lock().clear();
+    }
+
     pub(crate) fn cut(&self) {
         self.shared.is_black.store(true, Relaxed);
     }

@@ -1,0 +1,218 @@
+//! Packets that came to another worker's socket than their connection belongs to, handed over.
+//!
+//! The sockets of a port share it, and the kernel spreads packets over them by both addresses. When the peer's address
+//! changes, its packets come to another socket, and only their connection ID says whose they are. What has a long header
+//! begins a connection and belongs where it came.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, RwLock};
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{RecvMeta, Transmit},
+};
+
+/// Set in the first byte of a packet with a long header (RFC 9000 §17.2).
+const LONG_HEADER: u8 = 0x80;
+/// Packets, or batches of them, that wait for one worker. More are lost, as on any network.
+const WAITING_MAX: usize = 256;
+
+/// The number of an endpoint, which stands in its connection IDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EndpointNumber(pub(super) u8);
+
+/// Where every endpoint's packets can be left.
+#[derive(Debug, Default)]
+pub(super) struct Post {
+    boxes: RwLock<BTreeMap<EndpointNumber, Arc<Mailbox>>>,
+    handed_over: AtomicU64,
+}
+
+/// What waits for one endpoint.
+struct Mailbox {
+    /// Only who shares the port hands over: what is answered has to come from where it was sent to.
+    port: u16,
+    waiting: Mutex<VecDeque<(RecvMeta, Vec<u8>)>>,
+    waker: AtomicWaker,
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+impl Post {
+    /// Opens a box under the first free number; `None` if there are too many endpoints.
+    fn open(&self, port: u16) -> Option<(EndpointNumber, Arc<Mailbox>)> {
+        let mut boxes = self.boxes.write();
+        let number = (0..=u8::MAX)
+            .map(EndpointNumber)
+            .find(|number| !boxes.contains_key(number))?;
+        let mailbox = Arc::new(Mailbox {
+            port,
+            waiting: Mutex::default(),
+            waker: AtomicWaker::new(),
+        });
+        boxes.insert(number, Arc::clone(&mailbox));
+        Some((number, mailbox))
+    }
+
+    /// Leaves packets that came to `port` for whom they belong to; `false` if that is nobody.
+    fn leave(&self, owner: EndpointNumber, port: u16, meta: RecvMeta, packets: &[u8]) -> bool {
+        let mailbox = self.boxes.read().get(&owner).map(Arc::clone);
+        let Some(mailbox) = mailbox.filter(|mailbox| mailbox.port == port) else {
+            return false;
+        };
+        let mut waiting = mailbox.waiting.lock();
+        if waiting.len() < WAITING_MAX {
+            waiting.push_back((meta, packets.to_vec()));
+        }
+        drop(waiting);
+        self.handed_over.fetch_add(1, Relaxed);
+        mailbox.waker.wake();
+        true
+    }
+
+    /// Packets, or batches of them, that were handed over.
+    pub(super) fn handed_over(&self) -> u64 {
+        self.handed_over.load(Relaxed)
+    }
+}
+
+/// The socket of one endpoint among those that share a port.
+#[derive(Debug)]
+pub(super) struct SharedSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    number: EndpointNumber,
+    mailbox: Arc<Mailbox>,
+    post: Arc<Post>,
+}
+
+impl SharedSocket {
+    /// Joins those that hand over to each other.
+    ///
+    /// # Errors
+    ///
+    /// There are as many as can be numbered.
+    pub(super) fn join(post: &Arc<Post>, socket: Arc<dyn AsyncUdpSocket>) -> io::Result<Self> {
+        let (number, mailbox) = post
+            .open(socket.local_addr()?.port())
+            .ok_or_else(|| io::Error::other("too many sockets for QUIC"))?;
+        Ok(Self {
+            socket,
+            number,
+            mailbox,
+            post: Arc::clone(post),
+        })
+    }
+
+    /// What stands in the connection IDs of its endpoint.
+    pub(super) fn number(&self) -> EndpointNumber {
+        self.number
+    }
+
+    /// Takes what others have left here.
+    fn collect(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
+        let mut waiting = self.mailbox.waiting.lock();
+        let mut count = 0;
+        for (buf, meta) in bufs.iter_mut().zip(metas) {
+            let Some((left, packets)) = waiting.pop_front() else {
+                break;
+            };
+            // All endpoints have buffers of the same size.
+            let fits = packets.len().min(buf.len());
+            buf[..fits].copy_from_slice(&packets[..fits]);
+            *meta = RecvMeta { len: fits, ..left };
+            count += 1;
+        }
+        count
+    }
+
+    /// Hands over what is not ours, and moves the rest together; how much that is.
+    fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta], received: usize) -> usize {
+        let mut kept = 0;
+        for at in 0..received {
+            let packets = &bufs[at][..metas[at].len];
+            // What the kernel has put together came from one address, hence from one connection or from its successor.
+            let owner = owner_of(packets).filter(|owner| *owner != self.number);
+            let port = self.mailbox.port;
+            if owner.is_some_and(|owner| self.post.leave(owner, port, metas[at], packets)) {
+                continue;
+            }
+            bufs.swap(kept, at);
+            metas.swap(kept, at);
+            kept += 1;
+        }
+        kept
+    }
+}
+
+/// The endpoint that issued the connection ID of these packets, if they have one that was issued.
+fn owner_of(packets: &[u8]) -> Option<EndpointNumber> {
+    let [first, number, ..] = packets else {
+        return None;
+    };
+    (first & LONG_HEADER == 0).then_some(EndpointNumber(*number))
+}
+
+impl Drop for SharedSocket {
+    fn drop(&mut self) {
+        self.post.boxes.write().remove(&self.number);
+    }
+}
+
+impl AsyncUdpSocket for SharedSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.socket).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.socket.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        // Before we look, so that nothing is missed that comes meanwhile.
+        self.mailbox.waker.register(cx.waker());
+        let collected = self.collect(bufs, meta);
+        if collected > 0 {
+            return Poll::Ready(Ok(collected));
+        }
+        let received = ready!(self.socket.poll_recv(cx, bufs, meta))?;
+        // It may be none; then we are asked again.
+        Poll::Ready(Ok(self.sort(bufs, meta, received)))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.socket.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.socket.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.socket.may_fragment()
+    }
+}
