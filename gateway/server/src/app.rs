@@ -17,8 +17,8 @@ use corinth_daemon::{
 use corinth_identity::{Denials, SharedBundles, StateDir};
 use corinth_model::Tables;
 use corinth_transport::{
-    StreamSink,
-    quic::{Congestion, QuicSettings, QuicTimeouts},
+    Congestions, StreamSink,
+    quic::{QuicSettings, QuicTimeouts},
     tls::TlsSettings,
 };
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -324,6 +324,7 @@ fn transports(
     let slots = u16::try_from(settings.slots).unwrap_or(u16::MAX);
     // One for each stream, and some to spare for those that wait.
     let streams_per_peer = settings.limits.streams_per_peer.saturating_add(64);
+    let congestions = Congestions::default();
     let tls = TlsSettings {
         own: Arc::clone(&node.own),
         bundles: bundles.clone(),
@@ -337,6 +338,7 @@ fn transports(
         },
         slots,
         connections_per_peer: streams_per_peer,
+        congestions: congestions.clone(),
     };
     let state_dir = StateDir::open(&settings.state_dir)?;
     let quic = QuicSettings {
@@ -352,7 +354,7 @@ fn transports(
         },
         slots,
         streams_per_peer,
-        congestion: Congestion::default(),
+        congestions,
         window_budget_bytes: QUIC_WINDOW_BUDGET_BYTES,
         keys: quic_keys::load_or_make(&state_dir, &settings.slot)?,
     };

@@ -94,6 +94,8 @@ impl Body {
         self.shared.denials.replace(wanted.denied.clone());
         self.shared.set_times(times(&settings));
         self.shared.set_carriers(wanted.carriers.clone());
+        let congestions = &self.shared.transports.congestions;
+        congestions.replace(wanted.congestions.clone());
         let tables = Arc::clone(&wanted.tables);
         let old = self
             .shared

@@ -12,7 +12,7 @@ use std::{
 
 use corinth_model::{Failure, Reason, TrustDomain};
 use corinth_transport::{
-    DialError, DialTarget, Link, StreamSink, Transport, TransportKind,
+    Congestions, DialError, DialTarget, Link, StreamSink, Transport, TransportKind,
     quic::{Doorkeeper, QuicSettings, QuicTransport},
     tls::{TlsSettings, TlsTransport},
 };
@@ -35,6 +35,8 @@ pub(crate) enum Wish {
 pub(crate) struct Transports {
     pub(crate) tls: TlsTransport,
     pub(crate) quic: Arc<QuicTransport>,
+    /// How fast we send to each peer.
+    pub(crate) congestions: Congestions,
     /// The workers, which drive the QUIC connections that we dial.
     workers: Mutex<Vec<Handle>>,
     /// Counts dials, so that workers take them in turn.
@@ -44,6 +46,7 @@ pub(crate) struct Transports {
 impl Transports {
     pub(crate) fn new(tls: TlsSettings, quic: QuicSettings, sink: &Arc<dyn StreamSink>) -> Self {
         Self {
+            congestions: tls.congestions.clone(),
             tls: TlsTransport::new(tls, Arc::clone(sink)),
             quic: Arc::new(QuicTransport::new(quic, Arc::clone(sink))),
             workers: Mutex::default(),

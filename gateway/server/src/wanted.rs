@@ -6,8 +6,8 @@ use std::{
 };
 
 use corinth_identity::BundleSet;
-use corinth_model::{ClusterName, Denied, PortNumber, Tables};
-use corinth_transport::TransportKind;
+use corinth_model::{ClusterName, Denied, PortNumber, Tables, TrustDomain};
+use corinth_transport::{Congestion, TransportKind};
 
 use crate::{
     app::StartError,
@@ -28,6 +28,8 @@ pub(crate) struct Wanted {
     pub(crate) dialled: BTreeMap<ClusterName, Dialled>,
     /// What is to carry streams to a peer; TLS where nothing is said.
     pub(crate) carriers: BTreeMap<ClusterName, Wish>,
+    /// How fast we send to a peer, where it is said.
+    pub(crate) congestions: BTreeMap<TrustDomain, Congestion>,
     /// The ports on which imported service ports are accepted.
     pub(crate) import_ports: BTreeSet<PortNumber>,
     /// Who is no longer believed.
@@ -42,6 +44,7 @@ impl Wanted {
             bundles: BundleSet::new(),
             dialled: BTreeMap::new(),
             carriers: BTreeMap::new(),
+            congestions: BTreeMap::new(),
             import_ports: BTreeSet::new(),
             denied: BTreeSet::new(),
         }
@@ -61,6 +64,11 @@ impl Wanted {
                 .peers
                 .iter()
                 .map(|peer| (peer.name.clone(), wish(peer.transport)))
+                .collect(),
+            congestions: settings
+                .peers
+                .iter()
+                .filter_map(|peer| Some((peer.trust_domain.clone(), peer.congestion?)))
                 .collect(),
             import_ports: settings
                 .imports

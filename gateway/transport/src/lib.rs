@@ -13,6 +13,7 @@
 //! but the handshake for who the peer is.
 
 mod buffer;
+mod congestion;
 mod error;
 mod link;
 mod stream;
@@ -22,6 +23,7 @@ pub mod quic;
 pub mod ready;
 pub mod tls;
 
+pub use congestion::{Congestion, Congestions};
 pub use error::{DialError, OpenError, StreamError};
 pub use link::{
     BoxFuture, DialTarget, Link, LinkState, LinkStats, PathStats, StreamSink, Transport,

@@ -50,7 +50,9 @@ use self::{
     post::{Post, SharedSocket},
     window::Budget,
 };
-use crate::{BoxFuture, DialError, DialTarget, Link, StreamSink, Transport, TransportKind};
+use crate::{
+    BoxFuture, Congestions, DialError, DialTarget, Link, StreamSink, Transport, TransportKind,
+};
 
 /// Time limits of the transport.
 #[derive(Debug, Clone, Copy)]
@@ -79,16 +81,6 @@ impl Default for QuicTimeouts {
     }
 }
 
-/// How fast a sender may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Congestion {
-    /// By losses (RFC 9438).
-    #[default]
-    Cubic,
-    /// By the rate at which answers come. Experimental in quinn.
-    Bbr,
-}
-
 /// Secrets of one gateway slot. They stay with it over restarts, so that who was connected before learns at once that the
 /// connection is gone. Two gateways that live at the same time never have the same ones.
 #[derive(Clone)]
@@ -115,8 +107,9 @@ pub struct QuicSettings {
     pub slots: u16,
     /// Streams one peer may have opened here, however many gateways it has.
     pub streams_per_peer: u32,
-    /// How fast we send.
-    pub congestion: Congestion,
+    /// How fast we send on connections that we dial. On others it is CUBIC: it has to be chosen before it is known who
+    /// dials.
+    pub congestions: Congestions,
     /// What all peers together may send that nobody here has read yet, in bytes.
     pub window_budget_bytes: u64,
     /// Secrets of this gateway's slot.

@@ -28,7 +28,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU16, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -43,13 +43,15 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
+use tracing::warn;
 
 pub(crate) use self::connection::retire_at;
 pub use self::handshake::HandshakeError;
 pub(crate) use self::stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
 use self::{connection::Connection, frame::Kind, link::TlsLink};
 use crate::{
-    BoxFuture, DialError, DialTarget, Link, StreamError, StreamSink, Transport, TransportKind,
+    BoxFuture, Congestions, DialError, DialTarget, Link, StreamError, StreamSink, Transport,
+    TransportKind,
 };
 
 /// The application protocol of a tunnel connection.
@@ -98,6 +100,8 @@ pub struct TlsSettings {
     pub slots: u16,
     /// Connections one peer may hold here to open streams on, however many gateways it has.
     pub connections_per_peer: u32,
+    /// How fast we send.
+    pub congestions: Congestions,
 }
 
 /// The TLS transport.
@@ -118,6 +122,8 @@ pub(crate) struct Shared {
     changes: watch::Sender<u64>,
     /// Connections that peers hold here to open streams on, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
+    /// The system does not do what an operator wants of it, which was told.
+    has_complained: AtomicBool,
 }
 
 /// One of the connections that a peer may hold here; given back when dropped.
@@ -193,6 +199,7 @@ impl TlsTransport {
                 slots,
                 changes: watch::Sender::new(0),
                 held: Mutex::default(),
+                has_complained: AtomicBool::new(false),
             }),
         }
     }
@@ -426,6 +433,7 @@ impl Shared {
     ) -> Result<Box<Connection>, (Failure, String)> {
         let leaf = corinth_identity::peer_gateway(&secured.peer_certificates)
             .map_err(|failure| (failure, failure.summary().to_owned()))?;
+        self.hasten(&socket, &leaf.gateway.trust_domain);
         Connection::new(
             socket,
             secured,
@@ -435,6 +443,21 @@ impl Shared {
         )
         .map(Box::new)
         .map_err(|error| (error.failure(), error.to_string()))
+    }
+
+    /// Has a connection to this peer send as its operator wants.
+    fn hasten(&self, socket: &TcpStream, trust_domain: &TrustDomain) {
+        let Some(congestion) = self.settings.congestions.of(trust_domain) else {
+            return;
+        };
+        if let Err(error) = congestion.set(socket)
+            && !self.has_complained.swap(true, Relaxed)
+        {
+            warn!(
+                peer = %trust_domain, %congestion, %error,
+                "the congestion control is not as configured; does net.ipv4.tcp_allowed_congestion_control have it?"
+            );
+        }
     }
 
     fn tune(&self, socket: &TcpStream) -> io::Result<()> {

@@ -124,6 +124,7 @@ impl Held {
             bundles,
             dialled: self.dialled(),
             carriers: BTreeMap::new(),
+            congestions: BTreeMap::new(),
             denied: self.denied.clone(),
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corinth_model::{ClusterName, TrustDomain};
+use corinth_transport::Congestion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -36,6 +37,9 @@ pub struct Peer {
     pub max_streams: u32,
     /// What carries the streams that we open.
     pub transport: Transport,
+    /// How fast we send to it; none means what the system does for TCP, and CUBIC for QUIC.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_a_word")]
+    pub congestion: Option<Congestion>,
 }
 
 /// Where a peer's roots are.
@@ -70,6 +74,11 @@ impl Choice for Transport {
     const WHAT: &'static str = "a transport";
 }
 
+impl Choice for Congestion {
+    const WORDS: &'static [(&'static str, Self)] = &[("cubic", Self::Cubic), ("bbr", Self::Bbr)];
+    const WHAT: &'static str = "a congestion control";
+}
+
 /// Another cluster that this one is linked with.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -90,9 +99,11 @@ pub(super) struct RawPeer {
     accept_only: Option<Field<Flag>>,
     /// Most streams it may have open here at once. Default: `limits.streamsPerPeer`.
     max_streams: Option<Field<Number>>,
-    /// What carries the streams that we open: `tls`, `quic`, for which UDP has to pass, or `auto`, which links both ways and takes the
-    /// better one. Default `tls`.
+    /// What carries the streams that we open: `tls`, `quic`, for which UDP has to pass, or `auto`, which links both ways
+    /// and takes the better one. Default `tls`.
     transport: Option<Field<Transport>>,
+    /// How fast we send: `cubic` or `bbr`. Default: what the system does for TCP, `cubic` for QUIC.
+    congestion: Option<Field<Congestion>>,
 }
 
 /// Us, as far as peers may not be the same.
@@ -165,6 +176,7 @@ fn read_one(
             found,
         ),
         transport: raw.transport.otherwise(Transport::Tls, found),
+        congestion: raw.congestion.and_then(|field| field.take(found)),
         roots: roots?,
     })
 }
@@ -267,6 +279,13 @@ fn check_domain(
             "each cluster has a trust domain of its own: whoever holds it could speak as both",
         );
     }
+}
+
+fn in_a_word<S: Serializer>(
+    congestion: &Option<Congestion>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(congestion.map_or("", Congestion::as_str))
 }
 
 fn count<S: Serializer>(certificates: &Certificates, serializer: S) -> Result<S::Ok, S::Error> {

@@ -14,7 +14,8 @@ use quinn::{
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use super::{Congestion, QuicKeys, QuicSettings, post::EndpointNumber, window};
+use super::{QuicKeys, QuicSettings, post::EndpointNumber, window};
+use crate::Congestion;
 
 /// Handshakes that wait to be begun.
 pub(super) const INCOMING_MAX: usize = 2_048;
@@ -132,7 +133,11 @@ pub(super) fn server(
     config.incoming_buffer_size(INCOMING_BYTES);
     config.incoming_buffer_size_total(INCOMING_TOTAL_BYTES);
     config.migration(true);
-    config.transport_config(Arc::new(transport(settings, window_bytes)));
+    config.transport_config(Arc::new(transport(
+        settings,
+        Congestion::default(),
+        window_bytes,
+    )));
     Ok(config)
 }
 
@@ -140,16 +145,21 @@ pub(super) fn server(
 pub(super) fn client(
     settings: &QuicSettings,
     tls: rustls::ClientConfig,
+    congestion: Congestion,
     window_bytes: u64,
 ) -> Result<quinn::ClientConfig, NoInitialCipherSuite> {
     let crypto = QuicClientConfig::try_from(Arc::new(tls))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.token_store(Arc::new(NoneTokenStore));
-    config.transport_config(Arc::new(transport(settings, window_bytes)));
+    config.transport_config(Arc::new(transport(settings, congestion, window_bytes)));
     Ok(config)
 }
 
-fn transport(settings: &QuicSettings, window_bytes: u64) -> TransportConfig {
+fn transport(
+    settings: &QuicSettings,
+    congestion: Congestion,
+    window_bytes: u64,
+) -> TransportConfig {
     let nobody = VarInt::from_u32(0);
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_MAX_BYTES);
@@ -173,7 +183,7 @@ fn transport(settings: &QuicSettings, window_bytes: u64) -> TransportConfig {
     config.mtu_discovery_config(Some(mtu));
     config.enable_segmentation_offload(true);
     config.allow_spin(false);
-    match settings.congestion {
+    match congestion {
         Congestion::Cubic => {
             config.congestion_controller_factory(Arc::new(CubicConfig::default()));
         }

@@ -52,7 +52,9 @@ pub(super) async fn dial(shared: &Shared, target: &DialTarget) -> Result<Tunnel,
     );
     tls.enable_sni = false;
     let window_bytes = shared.budget.offer();
-    let config = config::client(settings, tls, window_bytes)
+    let congestion = settings.congestions.of(&target.trust_domain);
+    let congestion = congestion.unwrap_or_default();
+    let config = config::client(settings, tls, congestion, window_bytes)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
     // The name is not sent, and no certificate is compared with it.
     let mut connecting = shared

@@ -10,8 +10,8 @@ use std::{
 use corinth_identity::Denials;
 use corinth_model::Failure;
 use corinth_transport::{
-    DialTarget, Transport,
-    quic::{Congestion, Doorkeeper, QuicKeys, QuicSettings, QuicTimeouts, QuicTransport},
+    Congestions, DialTarget, Transport,
+    quic::{Doorkeeper, QuicKeys, QuicSettings, QuicTimeouts, QuicTransport},
 };
 use rustls::time_provider::TimeProvider;
 use tokio::sync::mpsc;
@@ -37,7 +37,7 @@ pub(crate) fn settings(
         timeouts,
         slots: 1,
         streams_per_peer: 65_536,
-        congestion: Congestion::Cubic,
+        congestions: Congestions::default(),
         window_budget_bytes: 256 << 20,
         keys: QuicKeys {
             reset: secret(),

@@ -10,14 +10,14 @@ use std::{
 use corinth_api::StreamReply;
 use corinth_model::{Failure, Refusal};
 use corinth_transport::{
-    DialError, DialTarget, Link, LinkState, Transport,
-    quic::{Congestion, Doorkeeper, Handshakes, QuicTimeouts, QuicTransport},
+    Congestion, DialError, DialTarget, Link, LinkState, Transport,
+    quic::{Doorkeeper, Handshakes, QuicTimeouts, QuicTransport},
 };
 use socket2::{Domain, Socket, Type};
 use tokio::{net::UdpSocket, sync::mpsc};
 
 use crate::{
-    pair::{A, B, Between, Carrier, Pair, STRANGER, Sink, header, settled},
+    pair::{A, B, Between, Carrier, Pair, STRANGER, Sink, header, settled, trust_domain},
     quic::{Open, Quic, listen, listen_behind, serve, settings},
     run,
     talk::Talk,
@@ -200,8 +200,9 @@ fn bytes_arrive_by_either_way_to_send() {
             let clock = Clock::new();
             let (a, b) = (Cluster::new(A), Cluster::new(B));
             let (b_sink, mut incoming) = Sink::new();
-            let mut chosen = settings(&a, &[&b], &clock, QuicTimeouts::default());
-            chosen.congestion = congestion;
+            let chosen = settings(&a, &[&b], &clock, QuicTimeouts::default());
+            let wanted = std::collections::BTreeMap::from([(trust_domain(B), congestion)]);
+            chosen.congestions.replace(wanted);
             let dialer = QuicTransport::new(chosen, Sink::new().0);
             let acceptor = transport(&b, &[&a], &clock, b_sink);
             let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));

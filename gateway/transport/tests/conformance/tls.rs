@@ -90,6 +90,7 @@ impl Cluster {
             clock: Arc::clone(clock) as Arc<dyn TimeProvider>,
             timeouts,
             slots: 1,
+            congestions: Default::default(),
             connections_per_peer: 4_096,
         };
         Arc::new(TlsTransport::new(settings, sink))
