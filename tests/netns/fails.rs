@@ -19,6 +19,7 @@ over_both_transports![
     an_endpoint_silent_between_choice_and_connect_is_not_noticed,
     a_killed_far_gateway_resets_its_streams_and_nothing_arrives_twice,
     a_killed_near_gateway_resets_its_streams_and_nothing_arrives_twice,
+    a_killed_gateway_that_is_started_again_is_linked_at_once_and_its_streams_end,
     a_request_on_its_way_to_a_killed_gateway_is_not_sent_again,
     a_request_on_its_way_to_a_killed_gateway_is_sent_again_where_that_is_harmless,
     a_client_that_has_said_nothing_moves_when_its_gateway_is_killed,
@@ -148,6 +149,39 @@ fn a_killed_near_gateway_resets_its_streams_and_nothing_arrives_twice(ground: Gr
         west.await_record(|record| record.text("intake") == "peer")
             .code(),
         "CRN026"
+    );
+}
+
+fn a_killed_gateway_that_is_started_again_is_linked_at_once_and_its_streams_end(ground: Ground) {
+    let Some(lab) = Lab::on(ground).build() else {
+        return;
+    };
+    let endpoint = lab.server_at(0, 7007);
+    let _service = lab.server.serve(endpoint, echo_back);
+    let start = || {
+        let west = lab.gateway("west").peer("east");
+        west.exports(ECHO, &[endpoint], &["east"]).start()
+    };
+    let mut west = start();
+    let east = lab.gateway("east").peer("west");
+    let east = east.imports(ECHO, ECHO_PORT, &["west"]).start();
+    east.await_links(1);
+    let mut client = lab.client.connect(east.at(ECHO_PORT));
+    assert_eq!(exchange(&mut client, b"before", 6).unwrap(), b"before");
+    west.kill();
+    let _west = start();
+    let started_at = Instant::now();
+    assert_eq!(ending(&mut client), Ending::Reset);
+    until("east is linked again", WAIT, || {
+        let client = lab.client.try_connect(east.at(ECHO_PORT));
+        let mut client = client.ok()?;
+        (exchange(&mut client, b"after!", 6).ok()? == b"after!").then_some(())
+    });
+    // Not as long as silence has to last.
+    assert!(
+        started_at.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        started_at.elapsed()
     );
 }
 

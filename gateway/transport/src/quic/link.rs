@@ -33,7 +33,7 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct QuicLink {
     shared: Weak<Shared>,
     pub(super) peer: Arc<GatewayId>,
-    /// Connections whose path lives, the newest last. Streams open on the newest.
+    /// Connections whose path lives, the newest last.
     live: Mutex<Vec<Live>>,
     pub(super) state: watch::Sender<LinkState>,
     /// True once we asked the peer to open no more streams.
@@ -192,13 +192,17 @@ impl QuicLink {
         (Duration::from_micros(self.rtt_us.load(Relaxed)) * 3).max(Duration::from_millis(300))
     }
 
-    /// The newest connection on which streams may still open.
+    /// The connection on which streams open: the newest that we dialled, else the newest. What we dialled leads to the
+    /// peer's own port, where somebody answers also after a restart.
     fn usable(&self, now_unix_seconds: u64) -> Option<Arc<Tunnel>> {
         let live = self.live.lock();
-        let mut tunnels = live.iter().rev().map(|one| &one.tunnel);
-        tunnels
-            .find(|tunnel| tunnel.retire_at > now_unix_seconds && tunnel.is_open())
-            .map(Arc::clone)
+        let usable = live.iter().filter(|one| {
+            let tunnel = &one.tunnel;
+            tunnel.retire_at > now_unix_seconds && tunnel.is_open()
+        });
+        // Of several the last one is taken.
+        let best = usable.max_by_key(|one| one.is_dialled);
+        best.map(|one| Arc::clone(&one.tunnel))
     }
 
     /// Waits for a connection and for a place on it.
