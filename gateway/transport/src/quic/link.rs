@@ -212,10 +212,15 @@ impl QuicLink {
         let shared = self.shared.upgrade().ok_or(OpenError::Closed)?;
         let mut renewed = self.renewed.subscribe();
         loop {
+            let now = shared.now_unix_seconds();
+            // No connection is made with it, and it is the reason why none is left.
+            if shared.settings.own.not_after().as_secs() <= now {
+                return Err(OpenError::CertificateExpired);
+            }
             if let Some(error) = self.why_none() {
                 return Err(error);
             }
-            if let Some(tunnel) = self.usable(shared.now_unix_seconds()) {
+            if let Some(tunnel) = self.usable(now) {
                 let opened = tunnel.quic.open_bi().await;
                 match opened {
                     Ok((send, recv)) => return Ok((tunnel, send, recv)),

@@ -10,7 +10,7 @@ use std::{
 use corinth_api::StreamReply;
 use corinth_model::{Failure, Refusal};
 use corinth_transport::{
-    Congestion, DialError, DialTarget, Link, LinkState, Transport,
+    Congestion, DialError, DialTarget, Link, LinkState, OpenError, Transport,
     quic::{Doorkeeper, Handshakes, QuicTimeouts, QuicTransport},
 };
 use socket2::{Domain, Socket, Type};
@@ -38,8 +38,9 @@ fn no_stream_opens_once_a_certificate_has_expired() {
         let (link, far_link) = pair.dial().await;
         let (mut near, mut far) = pair.stream(&link).await;
         pair.carrier.clock.set(NOW + 25 * HOUR);
-        assert!(link.open(&header()).await.is_err());
-        assert!(far_link.open(&header()).await.is_err());
+        let expired = Some(OpenError::CertificateExpired);
+        assert_eq!(link.open(&header()).await.err(), expired);
+        assert_eq!(far_link.open(&header()).await.err(), expired);
         assert!(pair.b.incoming.try_recv().is_err());
         // What was open goes on.
         near.write(b"still").await.unwrap();
