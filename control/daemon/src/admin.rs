@@ -107,8 +107,8 @@ pub enum AdminError {
     Start(io::Error),
 }
 
-/// Renders one page.
 type Remark = Box<dyn Fn() -> String + Send + Sync>;
+/// Renders one page.
 type Render = Box<dyn Fn() -> Page + Send + Sync>;
 
 /// How long a client may take, and how many there may be.

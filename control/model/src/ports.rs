@@ -177,7 +177,9 @@ impl PortAllocator {
         is_enough
     }
 
-    fn may_give(&self, port: PortNumber) -> bool {
+    /// Whether it gives this port to anybody, unless somebody has it.
+    #[must_use]
+    pub fn may_give(&self, port: PortNumber) -> bool {
         self.range.contains(port) && !self.taken.contains(&port.get())
     }
 }

@@ -148,6 +148,17 @@ pub enum Write {
     Lift(Denied),
 }
 
+impl Write {
+    /// Whether it only adds to what is offered, or denies somebody.
+    #[must_use]
+    pub const fn is_addition(&self) -> bool {
+        match self {
+            Self::Service(..) | Self::Export(_, Some(_)) | Self::Deny(_) => true,
+            Self::Link(..) | Self::Unlink(_) | Self::Export(_, None) | Self::Lift(_) => false,
+        }
+    }
+}
+
 /// Why a change was not written down.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {

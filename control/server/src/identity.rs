@@ -141,6 +141,11 @@ impl IssuedLeaf {
         self.not_after_s.saturating_sub(self.since_s)
     }
 
+    /// Whether it ended no longer ago than it had lived.
+    const fn is_recent(self, now_s: u64) -> bool {
+        self.not_after_s.saturating_add(self.life_s()) >= now_s
+    }
+
     /// From then on it should have been renewed: a quarter of its life is left.
     #[must_use]
     pub const fn last_quarter_s(self) -> u64 {
@@ -153,8 +158,7 @@ impl Issued {
     /// forgotten: that gateway is no more.
     pub fn record(&mut self, signed: &Signed, now: UnixTime) {
         let now_s = now.as_secs();
-        let is_recent = |leaf: &IssuedLeaf| leaf.not_after_s.saturating_add(leaf.life_s()) >= now_s;
-        self.0.retain(|_, leaf| is_recent(leaf));
+        self.0.retain(|_, leaf| leaf.is_recent(now_s));
         let id = signed.id.to_string();
         if self.0.len() >= ISSUED_MAX && !self.0.contains_key(&id) {
             let first = self.0.iter().min_by_key(|(_, leaf)| leaf.not_after_s);
@@ -174,10 +178,10 @@ impl Issued {
         self.0.iter().map(|(id, leaf)| (id.as_str(), *leaf))
     }
 
-    /// Those of whose life less than a quarter is left.
+    /// Those of whose life less than a quarter is left, and that are not as good as forgotten.
     pub fn expiring(&self, now: UnixTime) -> impl Iterator<Item = (&str, IssuedLeaf)> {
-        let leaves = self.iter();
-        leaves.filter(move |(_, leaf)| now.as_secs() > leaf.last_quarter_s())
+        let (leaves, now_s) = (self.iter(), now.as_secs());
+        leaves.filter(move |(_, leaf)| now_s > leaf.last_quarter_s() && leaf.is_recent(now_s))
     }
 }
 

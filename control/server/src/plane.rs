@@ -133,7 +133,7 @@ enum PortsLeft {
 }
 
 /// How long what a peer tells waits for more of it, so that a snapshot is not merged word by word: this long, and so
-/// much longer for each service with routes, because giving import ports looks at all of them.
+/// much longer for each service with routes, because giving import ports may look at all of them.
 const TOGETHER: Duration = Duration::from_millis(3);
 const TOGETHER_PER_SERVICE: Duration = Duration::from_micros(1);
 

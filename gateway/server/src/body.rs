@@ -11,6 +11,7 @@ use corinth_identity::SharedBundles;
 use corinth_model::PortNumber;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use crate::{
     dialers::Dialers,
@@ -37,6 +38,8 @@ struct Changing {
     dialers: Dialers,
     /// What is listened on: as it was asked for, and as it was bound.
     listening: BTreeMap<Listening, SocketAddr>,
+    /// Somebody else has the tunnel's port for UDP, which no peer needs: told once.
+    is_udp_refused: bool,
 }
 
 /// An import port that cannot be listened on.
@@ -67,6 +70,7 @@ impl Body {
                 wanted,
                 dialers,
                 listening: BTreeMap::new(),
+                is_udp_refused: false,
             }),
         }
     }
@@ -74,21 +78,38 @@ impl Body {
     /// Carries out other settings, other tables, or both; what is not given stays. Opens what is new, which can fail,
     /// then changes what cannot: roots, tables, what is gone. On error everything stays as it was. Import ports that a
     /// control plane gave out and that cannot be listened on stay closed until the next change, and are returned:
-    /// whoever else is served must not suffer from one of them.
+    /// whoever else is served must not suffer from one of them. So does the tunnel's UDP port while no peer is to be
+    /// reached by QUIC.
     pub(crate) fn change(
         &self,
         settings: Option<Settings>,
         wanted: Option<Wanted>,
     ) -> Result<Vec<ClosedDoor>, ListenError> {
         let mut changing = self.changing.lock();
+        // Whoever changes settings may have made room.
+        changing.is_udp_refused &= settings.is_none();
         let settings = settings.unwrap_or_else(|| changing.settings.clone());
         // Until somebody has said whom to dial, nobody was tried.
         let is_told = wanted.is_some();
         let wanted = wanted.unwrap_or_else(|| changing.wanted.clone());
         let doors = doors(&settings, &wanted);
         let may_stay_closed = settings.control.is_some();
-        let (opened, closed) = self.open_missing(&doors, &changing.listening, may_stay_closed)?;
+        let needs_udp = wanted.carriers.values().any(|wish| wish.may_be_quic());
+        let (optional, required): (BTreeSet<_>, BTreeSet<_>) = doors
+            .iter()
+            .partition(|door| door.door == Door::Quic && !needs_udp);
+        let (opened, closed) =
+            self.open_missing(&required, &changing.listening, may_stay_closed)?;
         changing.listening.extend(opened);
+        if !changing.is_udp_refused {
+            match self.open_missing(&optional, &changing.listening, may_stay_closed) {
+                Ok((opened, _)) => changing.listening.extend(opened),
+                Err(error) => {
+                    warn!(%error, "no tunnels over UDP; those over TCP are served");
+                    changing.is_udp_refused = true;
+                }
+            }
+        }
 
         self.bundles.replace(wanted.bundles.clone());
         self.shared.denials.replace(wanted.denied.clone());

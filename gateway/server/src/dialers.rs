@@ -15,7 +15,11 @@ use corinth_daemon::ready::Pending;
 use corinth_model::{ClusterName, TrustDomain};
 use corinth_transport::{DialError, DialTarget, Link, LinkState, TransportKind};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
 use crate::{shared::Shared, transports::Wish};
@@ -24,6 +28,8 @@ use crate::{shared::Shared, transports::Wish};
 const GAP_MIN: Duration = Duration::from_millis(100);
 /// The longest gap: a peer that returns is found within it.
 const GAP_MAX: Duration = Duration::from_secs(2);
+/// How long a gateway that starts waits for its first dials at most.
+const FIRST_TRIES_MAX: Duration = Duration::from_secs(3);
 /// TLS is dialled so much later than QUIC, where both are.
 const HEAD_START: Duration = Duration::from_millis(250);
 /// While gateways of the peer are missing, the address is dialled again this often.
@@ -43,20 +49,38 @@ pub(crate) struct Dialled {
     pub(crate) addresses: Vec<String>,
 }
 
+/// Held by those who have not tried an address yet.
+#[derive(Debug, Clone)]
+struct Trying(#[expect(dead_code, reason = "held, and dropped")] mpsc::Sender<()>);
+
+impl Trying {
+    /// `pending` is done when all of it and its clones are dropped, or when that takes too long: a peer that answers
+    /// nothing, or a resolver, must not keep the others waiting.
+    fn until_all_have(pending: Pending) -> Self {
+        let (trying, mut tried) = mpsc::channel(1);
+        tokio::spawn(async move {
+            // Either will do.
+            let _ = timeout(FIRST_TRIES_MAX, tried.recv()).await;
+            drop(pending);
+        });
+        Self(trying)
+    }
+}
+
 /// The tasks that keep links.
 #[derive(Default)]
 pub(crate) struct Dialers {
-    /// Held by the first tasks until each of their addresses was tried once.
-    first_tries: Option<Arc<Pending>>,
+    /// The gateway is not ready before the first peers were tried.
+    first_tries: Option<Pending>,
     tasks: BTreeMap<ClusterName, (Dialled, JoinHandle<()>)>,
 }
 
 impl Dialers {
-    /// Nobody yet. `first_tries` is done when each address of the first peers to be dialled was tried once: who comes
-    /// before that finds no link.
+    /// Nobody yet. `first_tries` is done when each address of the first peers to be dialled was tried once, or some
+    /// time later: who comes before that finds no link.
     pub(crate) fn new(first_tries: Pending) -> Self {
         Self {
-            first_tries: Some(Arc::new(first_tries)),
+            first_tries: Some(first_tries),
             tasks: BTreeMap::new(),
         }
     }
@@ -70,7 +94,7 @@ impl Dialers {
             }
             stays
         });
-        let first_tries = self.first_tries.take();
+        let first_tries = self.first_tries.take().map(Trying::until_all_have);
         for (cluster, dialled) in wanted {
             self.tasks.entry(cluster).or_insert_with_key(|cluster| {
                 let shared = Arc::clone(shared);
@@ -98,7 +122,7 @@ async fn keep(
     shared: Arc<Shared>,
     cluster: ClusterName,
     dialled: Dialled,
-    first_tries: Option<Arc<Pending>>,
+    first_tries: Option<Trying>,
 ) {
     let ways = match dialled.by {
         Wish::Only(kind) => vec![(kind, Duration::ZERO)],
@@ -129,7 +153,7 @@ async fn keep_address(
     trust_domain: &TrustDomain,
     kind: TransportKind,
     address: &str,
-    first_try: Option<Arc<Pending>>,
+    first_try: Option<Trying>,
 ) {
     let mut first_try = first_try;
     let mut gap = GAP_MIN;
@@ -198,7 +222,7 @@ async fn hold(
     trust_domain: &TrustDomain,
     kind: TransportKind,
     address: SocketAddr,
-    first_try: Option<Arc<Pending>>,
+    first_try: Option<Trying>,
 ) -> Held {
     let target = DialTarget {
         address,

@@ -63,6 +63,7 @@ const WAITING_MAX: usize = 64;
 /// Tables are written to disk at most this often, and for at most a part of the time: it takes a processor.
 const KEEP_GAP: Duration = Duration::from_secs(1);
 const KEEP_GAP_PER_WRITE: u32 = 20;
+const KEEP_GAP_MAX: Duration = Duration::from_secs(5);
 /// A gateway without tables for this long says why it is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -457,7 +458,8 @@ impl Feed {
             let began = Instant::now();
             // A panic in it was logged where it happened.
             let _ = spawn_blocking(move || feed.write()).await;
-            sleep(KEEP_GAP.max(began.elapsed() * KEEP_GAP_PER_WRITE)).await;
+            let gap = began.elapsed() * KEEP_GAP_PER_WRITE;
+            sleep(gap.clamp(KEEP_GAP, KEEP_GAP_MAX)).await;
         }
     }
 

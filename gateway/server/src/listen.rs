@@ -74,7 +74,13 @@ pub(crate) fn bind(
     door: Door,
     count: usize,
 ) -> Result<(SocketAddr, Vec<Listener>), ListenError> {
-    let failed = |source| ListenError { address, source };
+    let failed = |source: io::Error| {
+        let source = match door {
+            Door::Quic => io::Error::new(source.kind(), format!("by UDP: {source}")),
+            Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => source,
+        };
+        ListenError { address, source }
+    };
     // Ports are shared among our workers only: a first socket that does not share finds out whether
     // somebody else has the port.
     let kind = match door {

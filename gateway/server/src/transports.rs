@@ -31,6 +31,13 @@ pub(crate) enum Wish {
     Auto,
 }
 
+impl Wish {
+    /// Whether streams may go over QUIC.
+    pub(crate) fn may_be_quic(self) -> bool {
+        self != Self::Only(TransportKind::Tls)
+    }
+}
+
 /// Both ways to carry streams.
 pub(crate) struct Transports {
     pub(crate) tls: TlsTransport,

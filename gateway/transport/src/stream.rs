@@ -1,5 +1,6 @@
 //! One application connection in a tunnel, as two halves that lend their buffers.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 
 use corinth_api::StreamReply;
@@ -146,7 +147,8 @@ impl ReadHalf<'_> {
         match &mut self.kind {
             ReadKind::Memory(half) => half.fill().await,
             ReadKind::Tls(half) => half.fill().await,
-            ReadKind::Quic(half) => half.fill().await,
+            // Polled, not awaited: a stream that waits is to be small.
+            ReadKind::Quic(half) => poll_fn(|context| half.poll_fill(context)).await,
         }
     }
 
@@ -212,7 +214,7 @@ impl WriteHalf<'_> {
         match &mut self.kind {
             WriteKind::Memory(half) => half.flush().await,
             WriteKind::Tls(half) => half.flush().await,
-            WriteKind::Quic(half) => half.flush().await,
+            WriteKind::Quic(half) => poll_fn(|context| half.poll_flush(context)).await,
         }
     }
 }

@@ -1,18 +1,23 @@
 //! Writes down what has to outlive the process, some time after it changed.
 
 use std::collections::BTreeSet;
+use std::mem::take;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use corinth_model::ClusterName;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::Shared;
 use crate::plane::Plane;
 
-/// What was told to and by peers is written at most this often, and for at most a part of the time: it takes a processor.
+/// Anything is written at most this often.
 const KEEP_GAP: Duration = Duration::from_millis(200);
-const KEEP_GAP_PER_WRITE: u32 = 10;
+/// What was told to and by peers is written for at most a part of the time: it takes a processor.
+const PEERS_GAP_PER_WRITE: u32 = 10;
+const PEERS_GAP_MAX: Duration = Duration::from_secs(5);
 
 /// What has changed and is not written down.
 #[derive(Debug, Default)]
@@ -25,14 +30,26 @@ pub(super) struct Unkept {
 
 /// Writes what is to be kept.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut peers_at = Instant::now();
     loop {
-        shared.to_keep.notified().await;
+        let has_peers = !shared.unkept.lock().peers.is_empty();
+        tokio::select! {
+            () = shared.to_keep.notified() => {}
+            () = sleep_until(peers_at), if has_peers => {}
+        }
         let keeping = Arc::clone(&shared);
-        let began = Instant::now();
         // Files are written outside the runtime's own threads.
-        let kept = tokio::task::spawn_blocking(move || keeping.keep_now());
+        let kept = spawn_blocking(move || keeping.keep_few());
         let _ = kept.await;
-        tokio::time::sleep(KEEP_GAP.max(began.elapsed() * KEEP_GAP_PER_WRITE)).await;
+        let began = Instant::now();
+        if began >= peers_at {
+            let keeping = Arc::clone(&shared);
+            let kept = spawn_blocking(move || keeping.keep_peers());
+            let _ = kept.await;
+            let gap = began.elapsed() * PEERS_GAP_PER_WRITE;
+            peers_at = Instant::now() + gap.min(PEERS_GAP_MAX);
+        }
+        sleep(KEEP_GAP).await;
     }
 }
 
@@ -45,31 +62,46 @@ impl Shared {
 
     /// Writes down what has changed. Blocks until then.
     pub(super) fn keep_now(&self) {
-        let unkept = std::mem::take(&mut *self.unkept.lock());
-        for cluster in unkept.peers {
+        self.keep_few();
+        self.keep_peers();
+    }
+
+    /// Writes down what is small, and must not be lost: gateways have been told of import ports by now.
+    fn keep_few(&self) {
+        let (ports, roots, issued) = {
+            let mut unkept = self.unkept.lock();
+            (
+                take(&mut unkept.ports),
+                take(&mut unkept.roots),
+                take(&mut unkept.issued),
+            )
+        };
+        if ports {
+            let ports = self.look(|plane| plane.ports().clone());
+            if let Err(error) = self.keep.store_ports(&ports) {
+                warn!(%error, "import ports cannot be kept");
+            }
+        }
+        if roots {
+            self.keep_roots();
+        }
+        if issued && let Err(error) = self.keep.store_issued(&self.signing.issued()) {
+            warn!(%error, "which certificates were issued cannot be kept");
+        }
+    }
+
+    fn keep_peers(&self) {
+        let peers = take(&mut self.unkept.lock().peers);
+        for cluster in peers {
             let kept = self.look(|plane| {
                 let peer = plane.peers().get(&cluster);
-                peer.map(|peer| peer.kept(Instant::now()))
+                peer.map(|peer| peer.kept(std::time::Instant::now()))
             });
             let Some(kept) = kept else {
                 continue;
             };
             if let Err(error) = self.keep.store_peer(&cluster, &kept) {
                 warn!(peer = %cluster, %error, "what was told cannot be kept");
-            }
-        }
-        if unkept.roots {
-            self.keep_roots();
-        }
-        if unkept.issued
-            && let Err(error) = self.keep.store_issued(&self.signing.issued())
-        {
-            warn!(%error, "which certificates were issued cannot be kept");
-        }
-        if unkept.ports {
-            let ports = self.look(|plane| plane.ports().clone());
-            if let Err(error) = self.keep.store_ports(&ports) {
-                warn!(%error, "import ports cannot be kept");
             }
         }
     }

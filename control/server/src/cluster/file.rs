@@ -218,14 +218,19 @@ impl Cluster for ObjectsFile {
         }
         let fixed = Arc::clone(&shared.fixed.read());
         let put = change::put(&change);
+        let is_addition = change.is_addition();
         let changed = change::apply(&known.good, &fixed, change)?;
         shared.check(&put)?;
-        // Peers need not wait for the disk, which may take seconds; whoever asked for the change does.
         let before = std::mem::replace(&mut known.good, changed);
-        shared.publish(&known);
+        // Peers need not wait for the disk, which may take seconds; whoever asked for the change does. What takes away
+        // cannot be taken back: streams would have ended.
+        if is_addition {
+            shared.publish(&known);
+        }
         match shared.store(&known.good) {
             Ok(text) => {
                 known.seen = Some(text);
+                shared.publish(&known);
                 Ok(())
             }
             Err(error) => {
@@ -256,6 +261,13 @@ impl Shared {
     /// Writes the file, and the copy for a later start. The text.
     fn store(&self, declared: &Declared) -> Result<String, WriteError> {
         let text = self.render(declared)?;
+        if text.len() > document::TEXT_MAX_BYTES {
+            return Err(WriteError::Conflict(format!(
+                "the file would have {} bytes, and at most {} are read",
+                text.len(),
+                document::TEXT_MAX_BYTES
+            )));
+        }
         disk::replace(&self.path, text.as_bytes()).map_err(|error| self.failed(error))?;
         self.keep(&text);
         Ok(text)

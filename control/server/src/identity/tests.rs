@@ -182,6 +182,15 @@ fn certificate_is_forgotten_a_life_after_its_end() {
 }
 
 #[test]
+fn a_gateway_that_is_no_more_is_not_told_of_for_ever() {
+    let mut issued = Issued::default();
+    issued.record(&signed(&gateway("0"), NOW + 100), at(NOW));
+    let expiring = |now_s| issued.expiring(at(now_s)).count();
+    assert_eq!([NOW + 75, NOW + 76, NOW + 200].map(expiring), [0, 1, 1]);
+    assert_eq!(expiring(NOW + 201), 0);
+}
+
+#[test]
 fn of_too_many_certificates_the_one_that_ends_first_is_forgotten() {
     let mut issued = Issued::default();
     for slot in 0..=ISSUED_MAX {

@@ -230,13 +230,22 @@ impl Plane {
         }
     }
 
-    /// Whether the operator has chosen other ports for one of these than they have.
+    /// Whether one of these has another port than the operator has chosen for it, or one that only he could choose.
     fn has_chosen_ports(&self, services: &BTreeSet<ServiceId>) -> bool {
-        let imports = self.declared.imports.iter();
-        let mut chosen = imports.filter(|((service, _), _)| services.contains(service));
-        chosen.any(|((service, port), import)| {
-            let given = self.import_port(service, *port, Protocol::Tcp);
-            import.import_port.is_some() && given != import.import_port
+        let routes = services
+            .iter()
+            .filter_map(|service| self.routes.get(service));
+        routes.flatten().any(|route| {
+            let key = (route.name.service.clone(), route.name.port);
+            let import = self.declared.imports.get(&key);
+            let (chosen, given) = (
+                import.and_then(|import| import.import_port),
+                self.port_of(route),
+            );
+            match chosen {
+                Some(_) => given != chosen,
+                None => given.is_some_and(|port| !self.terms.ports.may_give(port)),
+            }
         })
     }
 

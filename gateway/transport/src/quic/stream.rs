@@ -9,9 +9,9 @@ use std::{
     future::{Future, poll_fn},
     io::{self, IoSlice, IoSliceMut},
     ops::Range,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::ready,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -124,7 +124,7 @@ impl QuicStream {
         let (_, mut write) = self.split();
         if write.put_reply(reply).is_ok()
             && write.put_end().is_ok()
-            && write.flush().await.is_ok()
+            && poll_fn(|context| write.poll_flush(context)).await.is_ok()
             && self.reader.stop(failure)
         {
             self.received = Received::Ended;
@@ -173,18 +173,15 @@ struct Reader {
 }
 
 impl Reader {
-    /// Takes what has arrived, behind what is there; `false` at the end. Cancel-safe.
-    async fn more(&mut self) -> Result<bool, StreamError> {
-        let Self { recv, pieces } = self;
+    /// Takes what has arrived, behind what is there; `false` at the end.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
         // Not held while it waits: a stream that waits is to be small.
-        let taken = poll_fn(|context| {
-            let mut room = [const { Bytes::new() }; PIECES_MAX];
-            let polled = pin!(recv.read_chunks(&mut room)).poll(context);
-            let taken = ready!(polled)?;
-            pieces.extend(room.into_iter().take(taken.unwrap_or(0)));
-            std::task::Poll::Ready(Ok(taken))
-        });
-        Ok(taken.await.map_err(read_failed)?.is_some())
+        let mut room = [const { Bytes::new() }; PIECES_MAX];
+        let polled = pin!(self.recv.read_chunks(&mut room)).poll(context);
+        let taken = ready!(polled).map_err(read_failed)?;
+        self.pieces
+            .extend(room.into_iter().take(taken.unwrap_or(0)));
+        Poll::Ready(Ok(taken.is_some()))
     }
 
     /// Waits for one message with its length in front. Cancel-safe.
@@ -193,7 +190,7 @@ impl Reader {
             if let Some(message) = self.take_message()? {
                 return Ok(message);
             }
-            if !self.more().await? {
+            if !poll_fn(|context| self.poll_more(context)).await? {
                 return Err(StreamError::Protocol(
                     "a stream that ends before its first message does",
                 ));
@@ -303,20 +300,21 @@ impl Writer {
         filled
     }
 
-    /// Hands everything queued to quinn, which takes as much as the peer's window allows. Cancel-safe.
-    async fn flush(&mut self) -> Result<(), StreamError> {
+    /// Hands everything queued to quinn, which takes as much as the peer's window allows.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         while !self.pending.is_empty() {
             let Some(buffer) = &self.buffer else {
                 break;
             };
-            let written = self.send.write(&buffer[self.pending.clone()]).await;
+            let bytes = &buffer[self.pending.clone()];
+            let written = ready!(Pin::new(&mut self.send).poll_write(context, bytes));
             self.pending.start += written.map_err(write_failed)?;
         }
         self.release();
         if std::mem::take(&mut self.ends) {
             self.send.finish().map_err(|_| StreamError::Cut)?;
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     fn is_flushed(&self) -> bool {
@@ -349,16 +347,19 @@ impl QuicReadHalf<'_> {
         }
     }
 
-    pub(crate) async fn fill(&mut self) -> Result<Fill, StreamError> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Fill, StreamError>> {
         match *self.received {
             Received::Open => {}
-            Received::Ended => return Ok(Fill::End),
-            Received::Broken => return Err(StreamError::Cut),
+            Received::Ended => return Poll::Ready(Ok(Fill::End)),
+            Received::Broken => return Poll::Ready(Err(StreamError::Cut)),
         }
         if !self.reader.pieces.is_empty() {
-            return Ok(Fill::Data);
+            return Poll::Ready(Ok(Fill::Data));
         }
-        match self.reader.more().await {
+        Poll::Ready(match ready!(self.reader.poll_more(context)) {
             Ok(true) => Ok(Fill::Data),
             Ok(false) => {
                 *self.received = Received::Ended;
@@ -368,7 +369,7 @@ impl QuicReadHalf<'_> {
                 *self.received = Received::Broken;
                 Err(error)
             }
-        }
+        })
     }
 
     pub(crate) fn lend(
@@ -424,11 +425,14 @@ impl QuicWriteHalf<'_> {
         }
     }
 
-    pub(crate) async fn flush(&mut self) -> Result<(), StreamError> {
-        let flushed = self.writer.flush().await;
+    pub(crate) fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), StreamError>> {
+        let flushed = ready!(self.writer.poll_flush(context));
         if flushed.is_err() {
             *self.sent = Sent::Broken;
         }
-        flushed
+        Poll::Ready(flushed)
     }
 }
