@@ -285,8 +285,8 @@ fn a_client_that_has_said_nothing_moves_when_its_gateway_is_killed(ground: Groun
     let mut client = held.client(&lab, b"");
     held.first.kill();
     // What is said before it is noticed is on its way to nobody, and may not be said again.
-    until("east has noticed", WAIT, || {
-        (held.east.links("up") == 1).then_some(())
+    until("it has moved to the second gateway", WAIT, || {
+        (held.service.tally().accepted() == 1).then_some(())
     });
     client.write_all(b"request").unwrap();
     assert_eq!(
