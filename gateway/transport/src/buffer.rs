@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    ops::{Deref, DerefMut},
+    ops::{Deref, DerefMut, Range},
 };
 
 /// The most pieces lent in one call: what one scatter or gather system call takes here.
@@ -111,4 +111,25 @@ impl DerefMut for Buffer {
 
 thread_local! {
     static POOL: RefCell<[Vec<Box<[u8]>>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+}
+
+/// Makes sure that `bytes` fit behind what is queued (`pending`, of `buffer`), and answers where they go.
+pub(crate) fn reserve(
+    buffer: &mut Option<Buffer>,
+    pending: &mut Range<usize>,
+    bytes: usize,
+) -> usize {
+    let held = pending.len();
+    let fits = buffer
+        .as_ref()
+        .is_some_and(|buffer| buffer.len() - pending.end >= bytes);
+    if !fits {
+        let mut larger = Buffer::take(Size::holding(held + bytes));
+        if let Some(buffer) = buffer {
+            larger[..held].copy_from_slice(&buffer[pending.clone()]);
+        }
+        *buffer = Some(larger);
+        *pending = 0..held;
+    }
+    pending.end
 }

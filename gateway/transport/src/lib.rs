@@ -16,6 +16,7 @@ mod buffer;
 mod congestion;
 mod error;
 mod link;
+mod links;
 mod stream;
 
 pub mod memory;

@@ -52,6 +52,7 @@ use self::{
 };
 use crate::{
     BoxFuture, Congestions, DialError, DialTarget, Link, StreamSink, Transport, TransportKind,
+    links::Links,
 };
 
 /// Time limits of the transport.
@@ -125,12 +126,9 @@ pub struct QuicTransport {
 pub(crate) struct Shared {
     settings: QuicSettings,
     sink: Arc<dyn StreamSink>,
-    links: Mutex<BTreeMap<GatewayId, Arc<QuicLink>>>,
-    /// True once we asked our peers to open no more streams.
-    draining: watch::Sender<bool>,
+    links: Links<QuicLink>,
     /// True once nobody new is taken.
     closed: watch::Sender<bool>,
-    changes: watch::Sender<u64>,
     budget: Arc<Budget>,
     /// Endpoints that dial, one for each worker and address family.
     dialing: Mutex<Vec<Dialing>>,
@@ -173,10 +171,8 @@ impl QuicTransport {
                 budget: Budget::new(settings.window_budget_bytes),
                 settings,
                 sink,
-                links: Mutex::default(),
-                draining: watch::Sender::new(false),
+                links: Links::default(),
                 closed: watch::Sender::new(false),
-                changes: watch::Sender::new(0),
                 dialing: Mutex::default(),
                 listening: Mutex::default(),
                 held: Mutex::default(),
@@ -244,49 +240,32 @@ impl QuicTransport {
 
     /// Every link there is.
     pub fn links(&self) -> Vec<Arc<dyn Link>> {
-        self.shared
-            .links
-            .lock()
-            .values()
-            .map(|link| Arc::clone(link) as Arc<dyn Link>)
-            .collect()
+        self.shared.links.all()
     }
 
     /// The links to the gateways of one trust domain.
     pub fn links_to(&self, trust_domain: &TrustDomain) -> Vec<Arc<dyn Link>> {
-        let links = self.shared.links.lock();
-        links
-            .iter()
-            .filter(|(gateway, _)| gateway.trust_domain == *trust_domain)
-            .map(|(_, link)| Arc::clone(link) as Arc<dyn Link>)
-            .collect()
+        self.shared.links.to(trust_domain)
     }
 
     /// Changes whenever a link is made, lost or changes its state.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.changes.subscribe()
+        self.shared.links.changes()
     }
 
     /// Ends the links of one trust domain and every stream on them.
     pub fn close_links_to(&self, trust_domain: &TrustDomain) {
-        for link in self.links_to(trust_domain) {
-            link.close();
-        }
+        self.shared.links.close_to(trust_domain);
     }
 
     /// Asks every peer to open no more streams; those that come all the same are served.
     pub fn drain(&self) {
-        self.shared.draining.send_replace(true);
-        for link in self.links() {
-            link.drain();
-        }
+        self.shared.links.drain();
     }
 
     /// Ends every link and every stream, and listens no more.
     pub fn close(&self) {
-        for link in self.links() {
-            link.close();
-        }
+        self.shared.links.close();
         self.shared.closed.send_replace(true);
     }
 
@@ -337,29 +316,8 @@ impl Shared {
 
     /// The link to the gateway `peer`, made if there is none.
     fn link_to(self: &Arc<Self>, peer: &GatewayId) -> Arc<QuicLink> {
-        let mut links = self.links.lock();
-        if let Some(link) = links.get(peer) {
-            return Arc::clone(link);
-        }
-        let link = QuicLink::new(self, peer.clone());
-        links.insert(peer.clone(), Arc::clone(&link));
-        drop(links);
-        self.changed();
-        link
-    }
-
-    fn known_link(&self, peer: &GatewayId) -> Option<Arc<QuicLink>> {
-        self.links.lock().get(peer).map(Arc::clone)
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
-    }
-
-    /// A closed link is remembered no more; the next connection of that gateway makes a new one.
-    fn forget(&self, peer: &GatewayId) {
-        self.links.lock().remove(peer);
-        self.changed();
+        let make = || QuicLink::new(self, peer.clone());
+        self.links.get_or_make(peer, make)
     }
 
     /// A place for one more stream that a peer opens, if there is one.

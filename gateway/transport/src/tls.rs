@@ -51,7 +51,7 @@ pub(crate) use self::stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
 use self::{connection::Connection, frame::Kind, link::TlsLink};
 use crate::{
     BoxFuture, Congestions, DialError, DialTarget, Link, StreamError, StreamSink, Transport,
-    TransportKind,
+    TransportKind, links::Links,
 };
 
 /// The application protocol of a tunnel connection.
@@ -115,11 +115,8 @@ pub(crate) struct Shared {
     server_config: Arc<rustls::ServerConfig>,
     client_configs: Mutex<BTreeMap<TrustDomain, Arc<rustls::ClientConfig>>>,
     sink: Arc<dyn StreamSink>,
-    links: Mutex<BTreeMap<GatewayId, Arc<TlsLink>>>,
-    /// True once we asked our peers to open no more streams.
-    draining: watch::Sender<bool>,
+    links: Links<TlsLink>,
     slots: AtomicU16,
-    changes: watch::Sender<u64>,
     /// Connections that peers hold here to open streams on, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
     /// The system does not do what an operator wants of it, which was told.
@@ -194,10 +191,8 @@ impl TlsTransport {
                 server_config: Arc::new(server_config),
                 client_configs: Mutex::default(),
                 sink,
-                links: Mutex::default(),
-                draining: watch::Sender::new(false),
+                links: Links::default(),
                 slots,
-                changes: watch::Sender::new(0),
                 held: Mutex::default(),
                 has_complained: AtomicBool::new(false),
             }),
@@ -243,49 +238,32 @@ impl TlsTransport {
 
     /// Every link there is.
     pub fn links(&self) -> Vec<Arc<dyn Link>> {
-        self.shared
-            .links
-            .lock()
-            .values()
-            .map(|link| Arc::clone(link) as Arc<dyn Link>)
-            .collect()
+        self.shared.links.all()
     }
 
     /// The links to the gateways of one trust domain.
     pub fn links_to(&self, trust_domain: &TrustDomain) -> Vec<Arc<dyn Link>> {
-        let links = self.shared.links.lock();
-        links
-            .iter()
-            .filter(|(gateway, _)| gateway.trust_domain == *trust_domain)
-            .map(|(_, link)| Arc::clone(link) as Arc<dyn Link>)
-            .collect()
+        self.shared.links.to(trust_domain)
     }
 
     /// Changes whenever a link is made, lost or changes its state.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.changes.subscribe()
+        self.shared.links.changes()
     }
 
     /// Ends the links of one trust domain and every stream on them.
     pub fn close_links_to(&self, trust_domain: &TrustDomain) {
-        for link in self.links_to(trust_domain) {
-            link.close();
-        }
+        self.shared.links.close_to(trust_domain);
     }
 
     /// Asks every peer to open no more streams; those that come all the same are served.
     pub fn drain(&self) {
-        self.shared.draining.send_replace(true);
-        for link in self.links() {
-            link.drain();
-        }
+        self.shared.links.drain();
     }
 
     /// Ends every link and every stream.
     pub fn close(&self) {
-        for link in self.links() {
-            link.close();
-        }
+        self.shared.links.close();
     }
 }
 
@@ -315,15 +293,8 @@ impl Shared {
 
     /// The link to the gateway `peer`, made if there is none.
     fn link_to(self: &Arc<Self>, peer: &GatewayId) -> Arc<TlsLink> {
-        let mut links = self.links.lock();
-        if let Some(link) = links.get(peer) {
-            return Arc::clone(link);
-        }
-        let link = TlsLink::new(self, peer.clone());
-        links.insert(peer.clone(), Arc::clone(&link));
-        drop(links);
-        self.changed();
-        link
+        let make = || TlsLink::new(self, peer.clone());
+        self.links.get_or_make(peer, make)
     }
 
     /// A place for one more connection on which a peer opens streams, if there is one.
@@ -339,16 +310,6 @@ impl Shared {
             shared: self,
             trust_domain: trust_domain.clone(),
         })
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
-    }
-
-    /// A closed link is remembered no more; the next connection of that gateway makes a new one.
-    fn forget(&self, peer: &GatewayId) {
-        self.links.lock().remove(peer);
-        self.changed();
     }
 
     fn client_config(&self, expected: &TrustDomain) -> Arc<rustls::ClientConfig> {

@@ -230,7 +230,9 @@ impl Cluster for ObjectsFile {
         match shared.store(&known.good) {
             Ok(text) => {
                 known.seen = Some(text);
-                shared.publish(&known);
+                if !is_addition {
+                    shared.publish(&known);
+                }
                 Ok(())
             }
             Err(error) => {

@@ -51,7 +51,7 @@ pub(super) async fn dial(
     target: &DialTarget,
 ) -> Result<Arc<QuicLink>, DialError> {
     let tunnel = handshake::dial(shared, target).await?;
-    if let Some(link) = shared.known_link(&tunnel.peer)
+    if let Some(link) = shared.links.get(&tunnel.peer)
         && link.dialled_live() > 0
         && !link.expires(shared.now_unix_seconds())
     {

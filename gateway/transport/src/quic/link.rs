@@ -69,7 +69,7 @@ impl QuicLink {
             peer: Arc::new(peer),
             live: Mutex::default(),
             state: watch::Sender::new(LinkState::Dead),
-            draining: watch::Sender::new(*shared.draining.borrow()),
+            draining: watch::Sender::new(shared.links.is_draining()),
             renewed: watch::Sender::new(0),
             is_renewing: AtomicBool::new(false),
             target: Mutex::new(None),
@@ -158,7 +158,7 @@ impl QuicLink {
         if changed {
             debug!(peer = %self.peer, state = state.as_str(), "link state");
             if let Some(shared) = self.shared.upgrade() {
-                shared.changed();
+                shared.links.changed();
             }
         }
     }
@@ -183,7 +183,7 @@ impl QuicLink {
         if tunnel.set_overdue(is_overdue)
             && let Some(shared) = self.shared.upgrade()
         {
-            shared.changed();
+            shared.links.changed();
         }
     }
 
@@ -315,7 +315,7 @@ impl Link for QuicLink {
         // The tasks of its connections end them.
         self.set_state(LinkState::Closed);
         if let Some(shared) = self.shared.upgrade() {
-            shared.forget(&self.peer);
+            shared.links.forget(&self.peer);
         }
     }
 }

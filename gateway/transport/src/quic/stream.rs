@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Fill, StreamError,
-    buffer::{Buffer, SLICES_MAX, Size},
+    buffer::{Buffer, SLICES_MAX, Size, reserve},
 };
 
 /// In front of a header and of a reply: how long it is.
@@ -250,31 +250,13 @@ impl Writer {
     fn put_message(&mut self, message: &[u8]) {
         let length = (message.len() as u16).to_be_bytes();
         let bytes = length.len() + message.len();
-        let start = self.reserve(bytes);
+        let start = reserve(&mut self.buffer, &mut self.pending, bytes);
         if let Some(buffer) = &mut self.buffer {
             let (front, back) = buffer[start..start + bytes].split_at_mut(length.len());
             front.copy_from_slice(&length);
             back.copy_from_slice(message);
             self.pending.end = start + bytes;
         }
-    }
-
-    /// Makes sure that `bytes` fit behind what is queued, and answers where they go.
-    fn reserve(&mut self, bytes: usize) -> usize {
-        let held = self.pending.len();
-        let fits = self
-            .buffer
-            .as_ref()
-            .is_some_and(|buffer| buffer.len() - self.pending.end >= bytes);
-        if !fits {
-            let mut larger = Buffer::take(Size::holding(held + bytes));
-            if let Some(buffer) = &self.buffer {
-                larger[..held].copy_from_slice(&buffer[self.pending.clone()]);
-            }
-            self.buffer = Some(larger);
-            self.pending = 0..held;
-        }
-        self.pending.end
     }
 
     fn lend(

@@ -77,7 +77,7 @@ impl TlsLink {
             pool: Mutex::default(),
             sockets: Mutex::default(),
             state: watch::Sender::new(LinkState::Dead),
-            draining: watch::Sender::new(*shared.draining.borrow()),
+            draining: watch::Sender::new(shared.links.is_draining()),
             controls: AtomicU32::new(0),
             dialled_controls: AtomicU32::new(0),
             target: Mutex::new(None),
@@ -142,7 +142,7 @@ impl TlsLink {
         if changed {
             debug!(peer = %self.peer, state = state.as_str(), "link state");
             if let Some(shared) = self.shared.upgrade() {
-                shared.changed();
+                shared.links.changed();
             }
         }
     }
@@ -400,7 +400,7 @@ impl Link for TlsLink {
             Err(_) => cut(&sockets),
         }
         if let Some(shared) = self.shared.upgrade() {
-            shared.forget(&self.peer);
+            shared.links.forget(&self.peer);
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     StreamError,
-    buffer::{Buffer, SLICES_MAX, Size},
+    buffer::{Buffer, SLICES_MAX, Size, reserve},
     ready,
 };
 
@@ -61,7 +61,11 @@ impl Writer {
         payload: &[u8],
     ) -> Result<(), StreamError> {
         self.renew_keys_if_due(schedule)?;
-        let start = self.reserve(AROUND_BYTES + payload.len());
+        let start = reserve(
+            &mut self.buffer,
+            &mut self.pending,
+            AROUND_BYTES + payload.len(),
+        );
         let Some(buffer) = &mut self.buffer else {
             return Ok(());
         };
@@ -144,7 +148,7 @@ impl Writer {
     /// Queues the alert that ends TLS.
     pub(super) fn put_close_notify(&mut self) {
         const ALERT_BYTES: usize = record::HEADER_BYTES + 2 + record::TRAILER_BYTES;
-        let start = self.reserve(ALERT_BYTES);
+        let start = reserve(&mut self.buffer, &mut self.pending, ALERT_BYTES);
         if let Some(buffer) = &mut self.buffer {
             let used = self
                 .sealer
@@ -189,24 +193,6 @@ impl Writer {
         }
     }
 
-    /// Makes sure that `bytes` fit behind what is queued, and answers where they go.
-    fn reserve(&mut self, bytes: usize) -> usize {
-        let held = self.pending.len();
-        let fits = self
-            .buffer
-            .as_ref()
-            .is_some_and(|buffer| buffer.len() - self.pending.end >= bytes);
-        if !fits {
-            let mut larger = Buffer::take(Size::holding(held + bytes));
-            if let Some(buffer) = &self.buffer {
-                larger[..held].copy_from_slice(&buffer[self.pending.clone()]);
-            }
-            self.buffer = Some(larger);
-            self.pending = 0..held;
-        }
-        self.pending.end
-    }
-
     fn renew_keys_if_due(
         &mut self,
         schedule: &parking_lot::Mutex<Schedule>,
@@ -215,7 +201,7 @@ impl Writer {
         if !self.sealer.is_due() && !schedule.owes_update() {
             return Ok(());
         }
-        let start = self.reserve(KEY_UPDATE_BYTES);
+        let start = reserve(&mut self.buffer, &mut self.pending, KEY_UPDATE_BYTES);
         if let Some(buffer) = &mut self.buffer {
             let used = self
                 .sealer
