@@ -122,7 +122,7 @@ async fn send(
             .map_err(|_| side.reset())?;
         to_peer.flush().await.map_err(failure_of)?;
     }
-    rest.bytes = Vec::new();
+    rest.bytes = Box::default();
     while !rest.ended {
         let read = to_peer.lend(appetite.bytes(), |room| socket.try_read_vectored(room));
         match read {

@@ -24,7 +24,7 @@ impl Said {
     /// What the accepted stream has not been given yet; the rest is kept no longer.
     pub(crate) fn into_rest(mut self) -> Rest {
         Rest {
-            bytes: self.bytes.split_off(self.queued),
+            bytes: self.bytes.split_off(self.queued).into_boxed_slice(),
             ended: self.ended,
             end_is_queued: self.end_is_queued,
         }
@@ -40,7 +40,7 @@ impl Said {
 /// What is to be sent before anything more is read.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Box<[u8]>,
     /// Nothing more will be read.
     pub(crate) ended: bool,
     pub(crate) end_is_queued: bool,
