@@ -157,7 +157,7 @@ impl Campaign<'_> {
         wan::must_agree_with_theory(self.say, self.interrupt)?;
         for cell in wan::cells() {
             let lab = Lab::lay(Middle::Open, self.interrupt)?;
-            let network = wan::join(&lab, &cell, 1)?;
+            let network = wan::join(&lab, &cell.impairment, 1)?;
             let _server = self.load.serve(&lab)?;
             let recipes = self.working(&lab, cell.systems)?;
             let mut turns = Turns {
@@ -245,11 +245,7 @@ impl Folder {
                 fs::canonicalize(path).map_err(Fault::file(path))?,
             ));
         }
-        let made = tempfile::Builder::new()
-            .prefix(&format!("{PREFIX}{}-", std::process::id()))
-            .tempdir();
-        made.map(Self::Temporary)
-            .map_err(Fault::file(std::env::temp_dir()))
+        temporary_folder().map(Self::Temporary)
     }
 
     fn path(&self) -> &Path {
@@ -260,7 +256,21 @@ impl Folder {
     }
 }
 
-fn place(folder: &Path) -> Place {
+/// A folder that carries our number, so that what a killed run left behind is found.
+pub(crate) fn temporary_folder() -> Result<TempDir, Fault> {
+    let made = tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .tempdir();
+    made.map_err(Fault::file(std::env::temp_dir()))
+}
+
+/// Now, as RFC 3339.
+pub(crate) fn now() -> String {
+    let now = jiff::Timestamp::now();
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(crate) fn place(folder: &Path) -> Place {
     let limit = getrlimit(Resource::Nofile);
     Place {
         folder: folder.to_owned(),
@@ -283,17 +293,18 @@ fn raise_descriptor_limit(place: &Place) {
 
 /// A build going on beside us must not change what is measured, nor what measures.
 fn with_copied_programs(settings: &Settings, folder: &Path) -> Result<Settings, Fault> {
-    let copied = |program: &Path, name: &str| {
-        let copy = folder.join(name);
-        fs::copy(program, &copy).map_err(Fault::file(program))?;
-        Ok::<_, Fault>(copy)
-    };
     let mut settings = settings.clone();
-    settings.load = copied(&settings.load, "corinth-perf")?;
+    settings.load = copied(&settings.load, folder, "corinth-perf")?;
     if let Some(gateway) = &settings.programs.gateway {
-        settings.programs.gateway = Some(copied(gateway, "corinth-gateway")?);
+        settings.programs.gateway = Some(copied(gateway, folder, "corinth-gateway")?);
     }
     Ok(settings)
+}
+
+pub(crate) fn copied(program: &Path, folder: &Path, name: &str) -> Result<PathBuf, Fault> {
+    let copy = folder.join(name);
+    fs::copy(program, &copy).map_err(Fault::file(program))?;
+    Ok(copy)
 }
 
 fn candidates(settings: &Settings, place: &Place, interrupt: &Interrupt) -> Vec<Candidate> {
@@ -330,9 +341,7 @@ fn empty(settings: &Settings) -> Results {
         schema: SCHEMA.to_owned(),
         partial: false,
         command: settings.command.clone(),
-        started: jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string(),
+        started: now(),
         rounds: settings.rounds,
         seconds: settings.seconds,
         environment: Vec::new(),

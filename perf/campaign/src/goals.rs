@@ -84,12 +84,17 @@ const fn goal(row: &'static str, against: SystemKey, demand: Demand) -> Goal {
 /// All goals, in the order of the table.
 pub const GOALS: &[Goal] = &{
     use Demand::{AboveAtMost, AtMost, TimesAtLeast, TimesAtMost};
-    use SystemKey::{Corinth, Direct, EnvoyHttp2, EnvoyMtls, Haproxy, HaproxyMtls, NginxMtls};
+    use SystemKey::{
+        Corinth, CorinthQuic, Direct, EnvoyHttp2, EnvoyMtls, Haproxy, HaproxyMtls, NginxMtls,
+    };
     [
         goal("bulk-1-up", EnvoyMtls, TimesAtLeast(1.3)),
         goal("bulk-1-down", EnvoyMtls, TimesAtLeast(1.3)),
         goal("bulk-8-up", EnvoyMtls, TimesAtLeast(1.3)),
         goal("bulk-8-down", EnvoyMtls, TimesAtLeast(1.3)),
+        // QUIC carries at least half of what TLS does where nothing is lost.
+        goal("bulk-1-up", CorinthQuic, TimesAtMost(2.0)),
+        goal("bulk-8-up", CorinthQuic, TimesAtMost(2.0)),
         goal("cpu-1-up", EnvoyMtls, TimesAtMost(0.75)),
         goal("cpu-1-down", EnvoyMtls, TimesAtMost(0.75)),
         goal("cpu-8-up", EnvoyMtls, TimesAtMost(0.75)),

@@ -7,7 +7,8 @@
 //! A path of four namespaces is laid ([`lab`]), every system found on the machine ([`programs`]) is started on it as its
 //! recipe says ([`system`], [`running`]), the loads ([`load`], [`measure`]) run interleaved ([`campaign`]), and what came
 //! out ([`results`]) becomes rows ([`rows`]) of medians with their intervals ([`statistics`]), a verdict on the goals
-//! ([`goals`]) and against a committed baseline ([`baseline`]), and a report ([`report`]).
+//! ([`goals`]) and against a committed baseline ([`baseline`]), and a report ([`report`]). [`matrix`] lays wide-area
+//! networks of many kinds on the same path, and asks which of our tunnels is faster on each.
 
 pub mod baseline;
 pub mod campaign;
@@ -18,6 +19,7 @@ mod interrupt;
 pub mod lab;
 pub mod load;
 pub mod machine;
+pub mod matrix;
 pub mod measure;
 pub mod process;
 pub mod programs;

@@ -9,7 +9,7 @@ use corinth_load::result::{TestResult, Workload};
 use crate::{
     Fault, Lab, Side,
     process::{Finished, Process},
-    system::{SERVER_PORT, path_text},
+    system::{SERVER_PORT, corinth::Congestion, path_text},
 };
 
 /// A load may take this much longer than it was asked to.
@@ -50,6 +50,8 @@ pub struct Demand {
     pub direction: Direction,
     /// For requests.
     pub pace: Pace,
+    /// Of the client's connections; that of the routes, unless given.
+    pub congestion: Option<Congestion>,
 }
 
 impl Demand {
@@ -61,6 +63,7 @@ impl Demand {
             connections,
             direction: Direction::Up,
             pace: Pace::Closed,
+            congestion: None,
         }
     }
 }
@@ -143,6 +146,9 @@ impl CorinthPerf {
         }
         if let Pace::PerSecond(rate) = demand.pace {
             words.extend(["--rate".to_owned(), format!("{rate:.0}")]);
+        }
+        if let Some(congestion) = demand.congestion {
+            words.extend(["-C", congestion.name()].map(str::to_owned));
         }
         words
     }
@@ -232,6 +238,12 @@ mod tests {
             load.client(target, &demand).join(" "),
             "/bin/corinth-perf client 10.0.0.1 -p 80 --workload stream -t 3 -P 8 -J -R"
         );
+        demand.congestion = Some(Congestion::Bbr);
+        assert!(load.client(target, &demand).ends_with(&[
+            "-R".to_owned(),
+            "-C".to_owned(),
+            "bbr".to_owned()
+        ]));
         let mut demand = Demand::new(Workload::Rr, 1, 2);
         demand.pace = Pace::PerSecond(1234.4);
         assert!(

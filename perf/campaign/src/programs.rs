@@ -10,8 +10,9 @@ use std::{
 use crate::{
     Fault, Interrupt, process,
     system::{
-        self, Place, Recipe, SystemKey, corinth, envoy, haproxy, nginx, path_text, stunnel,
-        wireguard,
+        self, Place, Recipe, SystemKey,
+        corinth::{self, Tunnel, Way},
+        envoy, haproxy, nginx, path_text, stunnel, wireguard,
     },
 };
 
@@ -52,17 +53,9 @@ impl Programs {
         let found = |version, recipe| Ok(Found { version, recipe });
         match key {
             SystemKey::Direct => found(None, system::direct(place)),
-            SystemKey::Corinth => {
-                let program = self.gateway.as_deref().ok_or_else(|| {
-                    missing(
-                        "corinth-gateway",
-                        "cargo build --profile dist -p corinth-gateway, or name one with --gateway",
-                    )
-                })?;
-                let program = path_text(program);
-                let version = first_line(&program, &["--version"]);
-                found(version, corinth::recipe(place, &program))
-            }
+            SystemKey::Corinth => self.corinth(place, Way::Tls),
+            SystemKey::CorinthQuic => self.corinth(place, Way::Quic),
+            SystemKey::CorinthAuto => self.corinth(place, Way::Auto),
             SystemKey::Haproxy | SystemKey::HaproxyMtls => {
                 let program = locate(&["haproxy"], "Debian package haproxy")?;
                 let version = first_line(&program, &["-v"]);
@@ -114,6 +107,24 @@ impl Programs {
                 )
             }
         }
+    }
+
+    fn corinth(&self, place: &Place, way: Way) -> Result<Found, Fault> {
+        let program = path_text(self.must_have_gateway()?);
+        Ok(Found {
+            version: first_line(&program, &["--version"]),
+            recipe: corinth::recipe(place, &program, Tunnel::new(way)),
+        })
+    }
+
+    /// Our gateway.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn must_have_gateway(&self) -> Result<&Path, Fault> {
+        let how = "cargo build --profile dist -p corinth-gateway, or name one with --gateway";
+        let gateway = self.gateway.as_deref();
+        gateway.ok_or_else(|| missing("corinth-gateway", how))
     }
 
     fn envoy(&self) -> Result<String, Fault> {

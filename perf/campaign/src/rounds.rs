@@ -52,7 +52,12 @@ pub(crate) fn bring_up(recipe: &Recipe, lab: &Lab, load: &dyn Load) -> Result<()
     must_work(&mut running, lab, load)
 }
 
-fn must_work(running: &mut Running<'_>, lab: &Lab, load: &dyn Load) -> Result<(), Fault> {
+/// Waits until bytes come back through a system that has just started.
+pub(crate) fn must_work(
+    running: &mut Running<'_>,
+    lab: &Lab,
+    load: &dyn Load,
+) -> Result<(), Fault> {
     let demand = Demand::new(Workload::Rr, 1, 1);
     let mut last = Fault::NoFigure("nothing comes back".to_owned());
     for _ in 0..PROBE_ATTEMPTS {

@@ -35,8 +35,12 @@ pub(crate) const FAR_NAME: &str = "b.perf.internal";
 pub enum SystemKey {
     /// The kernels of both gateways forward; nobody encrypts.
     Direct,
-    /// Ours.
+    /// Ours, over TLS.
     Corinth,
+    /// Ours, over QUIC.
+    CorinthQuic,
+    /// Ours, which chooses between the two.
+    CorinthAuto,
     /// HAProxy twice, nobody encrypts.
     Haproxy,
     /// HAProxy twice, mutual TLS between.
@@ -57,9 +61,11 @@ pub enum SystemKey {
 
 impl SystemKey {
     /// All, in the order of tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Direct,
         Self::Corinth,
+        Self::CorinthQuic,
+        Self::CorinthAuto,
         Self::Haproxy,
         Self::HaproxyMtls,
         Self::NginxMtls,
@@ -75,6 +81,8 @@ impl SystemKey {
         match self {
             Self::Direct => "direct",
             Self::Corinth => "corinth",
+            Self::CorinthQuic => "corinth-quic",
+            Self::CorinthAuto => "corinth-auto",
             Self::Haproxy => "haproxy",
             Self::HaproxyMtls => "haproxy-mtls",
             Self::NginxMtls => "nginx-mtls",
@@ -91,6 +99,8 @@ impl SystemKey {
         match self {
             Self::Direct => "direct",
             Self::Corinth => "Corinth",
+            Self::CorinthQuic => "Corinth, QUIC",
+            Self::CorinthAuto => "Corinth, auto",
             Self::Haproxy => "HAProxy, plain",
             Self::HaproxyMtls => "HAProxy mTLS",
             Self::NginxMtls => "nginx stream mTLS",
@@ -111,6 +121,12 @@ impl SystemKey {
             Self::Corinth => {
                 "Kept TLS 1.3 connections between the gateways (X25519MLKEM768, AES-128-GCM, P-256 leaves, both sides \
                  verified); a connection of a client takes a free one. Changed beside addresses: no access log."
+            }
+            Self::CorinthQuic => {
+                "The same gateways with `transport: quic`: a stream of one QUIC connection for each connection of a client."
+            }
+            Self::CorinthAuto => {
+                "The same gateways with `transport: auto`: both are linked, and streams go where they are expected to do best."
             }
             Self::Haproxy => {
                 "Plain TCP all the way: three TCP connections for each connection, nobody encrypts."

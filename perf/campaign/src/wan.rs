@@ -93,9 +93,9 @@ pub fn must_agree_with_theory(say: &dyn Fn(&str), interrupt: &Interrupt) -> Resu
 ///
 /// # Errors
 /// When the machine does not let us.
-pub fn join(lab: &Lab, cell: &Cell, seed: u64) -> Result<Wan, Fault> {
+pub fn join(lab: &Lab, impairment: &Impairment, seed: u64) -> Result<Wan, Fault> {
     let (a, b) = (lab.namespace(Side::A), lab.namespace(Side::B));
-    let mut spec = Spec::between(&a, &b).both(cell.impairment.clone());
+    let mut spec = Spec::between(&a, &b).both(impairment.clone());
     spec.seed = seed;
     let ends = [(A_FAR, [10, 71, 3, 0]), (B_NEAR, [10, 71, 1, 0])];
     for (side, (own, beyond)) in spec.sides.iter_mut().zip(ends) {

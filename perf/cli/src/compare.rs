@@ -1,8 +1,7 @@
 //! `corinth-perf compare`: gateways beside each other on one path.
 
 use std::{
-    fs,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -15,12 +14,20 @@ use corinth_campaign::{
     campaign::{self, Settings},
     measure::Group,
     programs::Programs,
-    report::{Report, document, html, text},
+    report::{
+        Report,
+        document::{self, Part},
+        html, text,
+    },
     results::{self, Results, SystemRecord},
     system::SystemKey,
 };
 
-use crate::{UNMEASURED, output};
+use crate::{
+    UNMEASURED,
+    output::{self, print},
+    repository::{self, json, write},
+};
 
 /// Something has become slower than its noise explains.
 const REGRESSED: u8 = 12;
@@ -100,7 +107,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let repository = repository();
+    let repository = repository::top();
     if args.show {
         print(&shown(&campaign::show(&settings(
             &args,
@@ -112,13 +119,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let baseline_path = baseline_path(&args, repository.as_deref());
     let baseline = match &baseline_path {
         Some(path) if !args.write_baseline && (args.baseline.is_some() || path.exists()) => {
-            Some(read_baseline(path)?)
+            Some(repository::read(
+                path,
+                "--write-baseline",
+                baseline::SCHEMA,
+                |found: &Baseline| &found.schema,
+            )?)
         }
         Some(_) | None => None,
     };
     let places = Places::find(&args, repository.as_deref(), baseline_path.as_deref())?;
     let results = match &args.from {
-        Some(path) => read_results(path)?,
+        Some(path) => repository::read(path, "--save", results::SCHEMA, |found: &Results| {
+            &found.schema
+        })?,
         None => measure(&args, repository.as_deref())?,
     };
     let compared = baseline.map_or_else(Vec::new, |baseline| baseline.compare(&results));
@@ -213,7 +227,7 @@ impl Places {
             note(if results.partial {
                 Err(kept_as_it_was(path))
             } else {
-                document::write(path, &text::markdown(report)).map_err(Into::into)
+                document::write(path, Part::Compared, &text::markdown(report)).map_err(Into::into)
             });
         }
         if let Some(path) = &self.baseline {
@@ -232,10 +246,6 @@ fn kept_as_it_was(path: &Path) -> anyhow::Error {
         "{} is left as it was: that takes a measurement to its end, a baseline {ROUNDS_SOUND} rounds",
         path.display()
     )
-}
-
-fn json(what: &impl serde::Serialize) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(what)? + "\n")
 }
 
 /// Measures; what was measured before an interruption is kept.
@@ -262,13 +272,13 @@ fn settings(args: &Args, repository: Option<&Path>) -> anyhow::Result<Settings> 
     }
     let is_wanted = |key: &SystemKey| args.systems.is_empty() || args.systems.contains(key);
     Ok(Settings {
-        command: command(),
+        command: repository::command(),
         systems: SystemKey::ALL.into_iter().filter(is_wanted).collect(),
         groups,
         rounds: args.rounds,
         seconds: args.seconds,
         programs: Programs {
-            gateway: gateway(args, repository)?,
+            gateway: repository::gateway(args.gateway.as_deref(), repository)?,
             envoy: args.envoy.clone(),
         },
         load: std::env::current_exe().context("this program has no path")?,
@@ -277,82 +287,10 @@ fn settings(args: &Args, repository: Option<&Path>) -> anyhow::Result<Settings> 
     })
 }
 
-/// The command line without the folder of the program.
-fn command() -> String {
-    let mut words = std::env::args();
-    let program = words.next().unwrap_or_default();
-    let program = Path::new(&program).file_name().map_or_else(
-        || "corinth-perf".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    );
-    std::iter::once(program)
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// What is measured: what was named, or what was built last for shipping, or for trying.
-fn gateway(args: &Args, repository: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
-    if let Some(path) = &args.gateway {
-        if !path.is_file() {
-            bail!("there is no {}", path.display());
-        }
-        return Ok(Some(fs::canonicalize(path)?));
-    }
-    let built = |top: &Path| {
-        let paths = ["dist", "release"]
-            .map(|profile| top.join("target").join(profile).join("corinth-gateway"));
-        paths.into_iter().find(|path| path.is_file())
-    };
-    Ok(repository.and_then(built))
-}
-
-/// The repository this is run in, or was built in.
-fn repository() -> Option<PathBuf> {
-    let is_top = |path: &&Path| path.join("perf/cli").is_dir() && path.join("Cargo.toml").is_file();
-    let top_of = |path: &Path| path.ancestors().find(is_top).map(Path::to_owned);
-    let here = std::env::current_dir().ok();
-    let own = std::env::current_exe().ok();
-    [here, own]
-        .into_iter()
-        .flatten()
-        .find_map(|path| top_of(&path))
-}
-
 fn baseline_path(args: &Args, repository: Option<&Path>) -> Option<PathBuf> {
     args.baseline
         .clone()
         .or_else(|| Some(repository?.join(BASELINE)))
-}
-
-fn read_results(path: &Path) -> anyhow::Result<Results> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let results: Results = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what --save writes", path.display()))?;
-    if results.schema != results::SCHEMA {
-        bail!(
-            "{} has schema {}, not {}",
-            path.display(),
-            results.schema,
-            results::SCHEMA
-        );
-    }
-    Ok(results)
-}
-
-fn read_baseline(path: &Path) -> anyhow::Result<Baseline> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let found: Baseline = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what --write-baseline writes", path.display()))?;
-    if found.schema != baseline::SCHEMA {
-        bail!(
-            "{} has schema {}, not {}",
-            path.display(),
-            found.schema,
-            baseline::SCHEMA
-        );
-    }
-    Ok(found)
 }
 
 /// The report on standard output.
@@ -396,15 +334,4 @@ fn shown(systems: &[SystemRecord]) -> String {
         text += "\n";
     }
     text
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("cannot write the report")
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

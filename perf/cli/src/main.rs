@@ -13,8 +13,10 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod compare;
+mod matrix;
 mod output;
 mod quantity;
+mod repository;
 mod server;
 mod wan;
 
@@ -42,6 +44,8 @@ enum Command {
     Wan(wan::Args),
     /// Compare gateways on one path.
     Compare(compare::Args),
+    /// Measure our tunnels over networks of many kinds.
+    Matrix(matrix::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::Client(args) => client::run(*args),
         Command::Wan(args) => wan::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Matrix(args) => matrix::run(args),
     };
     done.unwrap_or_else(|error| {
         output::complain(&format!("{error:#}"));

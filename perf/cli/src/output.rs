@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use anyhow::Context;
 use clap::ValueEnum;
 use corinth_load::{
     client::Progress,
@@ -87,6 +88,14 @@ impl Output {
             self.failure = Some(error);
         }
     }
+}
+
+/// A report on standard output.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("cannot write the report")
 }
 
 fn write_result(format: Format, result: &TestResult, to: &mut impl Write) -> io::Result<()> {

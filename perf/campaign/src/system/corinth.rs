@@ -1,5 +1,7 @@
 //! Ours.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Side,
     lab::{self, A_FAR, A_NEAR, B_NEAR, SERVER},
@@ -7,36 +9,146 @@ use crate::{
 
 use super::{Launch, Place, Ready, Recipe, SERVER_PORT, SystemKey, words};
 
+/// The first of those of a pair of gateways: several pairs run at the same time.
 const NEAR_PORT: u16 = 7100;
+const NEAR_PORTS: u16 = 10;
 const TUNNEL_PORT: u16 = 11443;
+const ADMIN_PORT: u16 = 11500;
+
+/// What the two gateways are joined by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// TLS over TCP.
+    Tls,
+    /// QUIC.
+    Quic,
+    /// Both, and the gateways choose.
+    Auto,
+}
+
+impl Way {
+    /// In configurations.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Quic => "quic",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// The system that two gateways joined by it are.
+    pub const fn key(self) -> SystemKey {
+        match self {
+            Self::Tls => SystemKey::Corinth,
+            Self::Quic => SystemKey::CorinthQuic,
+            Self::Auto => SystemKey::CorinthAuto,
+        }
+    }
+
+    const fn number(self) -> u16 {
+        match self {
+            Self::Tls => 0,
+            Self::Quic => 1,
+            Self::Auto => 2,
+        }
+    }
+}
+
+/// How the two gateways are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// By what.
+    pub way: Way,
+    /// The congestion control of it.
+    pub congestion: Congestion,
+}
+
+/// What decides how fast the sender of a tunnel, or of a direct connection, goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Congestion {
+    /// CUBIC: RFC 9438.
+    Cubic,
+    /// BBR.
+    Bbr,
+}
+
+impl Congestion {
+    /// In configurations and for the kernel.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        }
+    }
+}
+
+impl Tunnel {
+    /// With the usual congestion control.
+    pub const fn new(way: Way) -> Self {
+        Self {
+            way,
+            congestion: Congestion::Cubic,
+        }
+    }
+
+    const fn near_port(self) -> u16 {
+        NEAR_PORT + self.way.number() * NEAR_PORTS
+    }
+
+    const fn tunnel_port(self) -> u16 {
+        TUNNEL_PORT + self.way.number()
+    }
+
+    const fn admin_port(self) -> u16 {
+        ADMIN_PORT + self.way.number()
+    }
+
+    /// What both sides say of the other beside who it is.
+    fn terms(self) -> String {
+        format!(
+            "transport: {}, congestion: {}",
+            self.way.name(),
+            self.congestion.name()
+        )
+    }
+}
 
 /// Two gateways that know each other, one import, one export. A gateway makes its roots when it first starts; only then
 /// can they be given to the other, so both start once without a link before.
-pub fn recipe(place: &Place, gateway: &str) -> Recipe {
-    let mut recipe = Recipe::empty(SystemKey::Corinth, lab::at(A_NEAR, NEAR_PORT), place);
-    recipe.file("a-first.yaml", near(""));
-    recipe.file("b-first.yaml", far(""));
+pub fn recipe(place: &Place, gateway: &str, tunnel: Tunnel) -> Recipe {
+    let near_port = tunnel.near_port();
+    let mut recipe = Recipe::empty(tunnel.way.key(), lab::at(A_NEAR, near_port), place);
+    recipe.file("a-first.yaml", near(tunnel, ""));
+    recipe.file("b-first.yaml", far(tunnel, ""));
+    let terms = tunnel.terms();
     recipe.file(
         "a.yaml",
-        near(&format!(
-            "peers:
-  - name: west
-    bundle: west/bundle.pem
-    addresses: [\"{B_NEAR}:{TUNNEL_PORT}\"]
+        near(
+            tunnel,
+            &format!(
+                "peers:
+  - {{name: west, bundle: west/bundle.pem, addresses: [\"{B_NEAR}:{}\"], {terms}}}
 imports:
-  - {{service: load.perf, port: {SERVER_PORT}, importPort: {NEAR_PORT}, from: [west]}}
-"
-        )),
+  - {{service: load.perf, port: {SERVER_PORT}, importPort: {near_port}, from: [west]}}
+",
+                tunnel.tunnel_port()
+            ),
+        ),
     );
     recipe.file(
         "b.yaml",
-        far(&format!(
-            "peers:
-  - {{name: east, bundle: east/bundle.pem, acceptOnly: true}}
+        far(
+            tunnel,
+            &format!(
+                "peers:
+  - {{name: east, bundle: east/bundle.pem, acceptOnly: true, {terms}}}
 exports:
   - {{service: load.perf, port: {SERVER_PORT}, endpoints: [\"{SERVER}:{SERVER_PORT}\"], to: [east]}}
 "
-        )),
+            ),
+        ),
     );
     let launch = |side, file: &str| Launch {
         side,
@@ -53,22 +165,25 @@ exports:
     recipe
 }
 
-fn near(links: &str) -> String {
-    let imports = format!("  imports: [{A_NEAR}]\n  importPorts: {NEAR_PORT}-7199\n");
-    config("east", &A_FAR.to_string(), &imports, links)
+fn near(tunnel: Tunnel, links: &str) -> String {
+    let first = tunnel.near_port();
+    let last = first + NEAR_PORTS - 1;
+    let imports = format!("  imports: [{A_NEAR}]\n  importPorts: {first}-{last}\n");
+    config("east", &A_FAR.to_string(), tunnel, &imports, links)
 }
 
-fn far(links: &str) -> String {
-    config("west", &B_NEAR.to_string(), "", links)
+fn far(tunnel: Tunnel, links: &str) -> String {
+    config("west", &B_NEAR.to_string(), tunnel, "", links)
 }
 
-fn config(cluster: &str, tunnel: &str, imports: &str, links: &str) -> String {
+fn config(cluster: &str, address: &str, tunnel: Tunnel, imports: &str, links: &str) -> String {
+    let (tunnel, admin) = (tunnel.tunnel_port(), tunnel.admin_port());
     format!(
         "cluster: {cluster}
 stateDir: {cluster}
 listen:
-  tunnel: {tunnel}:{TUNNEL_PORT}
-  admin: 127.0.0.1:11500
+  tunnel: {address}:{tunnel}
+  admin: 127.0.0.1:{admin}
 {imports}# Nobody else is here who would have to notice.
 drain: {{delay: 1ms, limit: 1s}}
 # The others do not write one either.

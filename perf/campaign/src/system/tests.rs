@@ -15,7 +15,9 @@ fn all() -> Vec<Recipe> {
     let (place, keys) = (place(), wireguard::Keys::shown());
     vec![
         direct(&place),
-        corinth::recipe(&place, "gw"),
+        corinth::recipe(&place, "gw", corinth::Tunnel::new(corinth::Way::Tls)),
+        corinth::recipe(&place, "gw", corinth::Tunnel::new(corinth::Way::Quic)),
+        corinth::recipe(&place, "gw", corinth::Tunnel::new(corinth::Way::Auto)),
         haproxy::plain(&place, "haproxy"),
         haproxy::mtls(&place, "haproxy"),
         nginx::recipe(&place, "nginx", Some("/m/stream.so")),

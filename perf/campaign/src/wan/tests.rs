@@ -30,7 +30,7 @@ fn a_fresh_connection_through_kept_ones_takes_one_round_trip() {
     let place = place(folder.path());
     let lab = Lab::lay(Middle::Open, &Interrupt::default()).expect("we are root");
     let [cell, _] = cells();
-    let network = join(&lab, &cell, 1).expect("we are root");
+    let network = join(&lab, &cell.impairment, 1).expect("we are root");
     let listener = lab
         .within(Side::Server, || TcpListener::bind(("0.0.0.0", SERVER_PORT)))
         .expect("it is there")
@@ -46,7 +46,11 @@ fn a_fresh_connection_through_kept_ones_takes_one_round_trip() {
         let _ = writeln!(std::io::stderr(), "without our gateway: it is not built");
         return;
     };
-    let recipe = corinth::recipe(&place, &system::path_text(&gateway));
+    let recipe = corinth::recipe(
+        &place,
+        &system::path_text(&gateway),
+        corinth::Tunnel::new(corinth::Way::Tls),
+    );
     let _running = Running::start(&recipe, &lab).expect("it works elsewhere");
     let ours = first_byte(&lab, recipe.target);
     assert!(ours >= round_trip && ours < 2 * round_trip, "{ours:?}");
