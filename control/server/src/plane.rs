@@ -128,8 +128,13 @@ enum PortsLeft {
     Unknown,
     /// Every route has one, and nothing else has.
     Some,
-    /// All are given, and none can be freed before then, in seconds since 1970.
-    NoneBefore(u64),
+    /// All are given, and none can be freed before then.
+    NoneBefore {
+        /// In seconds since 1970.
+        at_s: u64,
+        /// The same by the other clock: then it is tried again.
+        due: Instant,
+    },
 }
 
 /// How long what a peer tells waits for more of it, so that a snapshot is not merged word by word: this long, and so
@@ -379,7 +384,16 @@ impl Plane {
         timeouts
             .filter_map(|peer| peer.relation.poll_timeout())
             .chain(self.concludes_at())
+            .chain(self.ports_free_at())
             .min()
+    }
+
+    /// When an import port may be free for a route that has none.
+    fn ports_free_at(&self) -> Option<Instant> {
+        match self.ports_left {
+            PortsLeft::NoneBefore { due, .. } => Some(due),
+            PortsLeft::Unknown | PortsLeft::Some => None,
+        }
     }
 
     /// When conclusions are to be drawn from what has changed. Counted from when the first of it was seen, not from the
@@ -399,6 +413,9 @@ impl Plane {
         }
         if self.concludes_at().is_some_and(|at| at <= now.instant) {
             self.conclude(now, &mut effects);
+        }
+        if self.ports_free_at().is_some_and(|at| at <= now.instant) {
+            self.give_freed_ports(now, &mut effects);
         }
         effects
     }

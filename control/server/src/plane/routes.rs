@@ -1,6 +1,7 @@
 //! From what is said of a service to its routes, with import ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use corinth_api::{Entry, EntryKey};
 use corinth_model::{
@@ -219,14 +220,23 @@ impl Plane {
                 }
             }
             // All are given, none can be freed yet, and none of these has or had one.
-            PortsLeft::NoneBefore(at)
-                if !has_chosen && seconds < at && !gone.iter().chain(came).any(knows) =>
+            PortsLeft::NoneBefore { at_s, .. }
+                if !has_chosen && seconds < at_s && !gone.iter().chain(came).any(knows) =>
             {
                 self.note_without(services, now);
             }
-            PortsLeft::Some | PortsLeft::NoneBefore(_) | PortsLeft::Unknown => {
+            PortsLeft::Some | PortsLeft::NoneBefore { .. } | PortsLeft::Unknown => {
                 self.assign_ports(now, put, effects);
             }
+        }
+    }
+
+    /// Gives ports whose time of rest is over to routes that have none. If the clock was set back, that is tried again.
+    pub(super) fn give_freed_ports(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut put = Vec::new();
+        self.assign_ports(now, &mut put, effects);
+        if self.tables.update(put, Vec::new()) {
+            effects.push(Effect::Tables(self.tables.revision()));
         }
     }
 
@@ -287,7 +297,12 @@ impl Plane {
             self.ports.frees_at().map_or(soonest, |at| at.min(soonest))
         };
         self.ports_left = match is_full {
-            true => PortsLeft::NoneBefore(frees_at()),
+            true => {
+                let at_s = frees_at();
+                let left_ms = at_s.saturating_mul(1_000).saturating_sub(now.unix_ms);
+                let due = now.instant + Duration::from_millis(left_ms);
+                PortsLeft::NoneBefore { at_s, due }
+            }
             false => PortsLeft::Some,
         };
         if before != self.ports {
