@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use corinth_api::peering::Message;
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_model::{
-    ClusterName, Condition, Instance, MergeConflict, PortAllocator, PortBook, Route, ServiceId,
-    TrustDomain, Version,
+    ClusterName, Condition, Instance, MergeConflict, PortAllocator, PortBook, PortNumber, Route,
+    ServiceId, TrustDomain, Version,
 };
 
 use crate::cluster::{Declared, DeclaredLink, LinkMode};
@@ -116,6 +116,8 @@ pub struct Plane {
     learned_kept: u64,
     ports: PortBook,
     ports_left: PortsLeft,
+    /// Import ports that gateways cannot listen on, with why.
+    closed: BTreeMap<PortNumber, String>,
     tables: Tables,
     conditions: Conditions,
     dirty: Dirty,
@@ -183,6 +185,7 @@ impl Plane {
             learned_kept: 0,
             ports,
             ports_left: PortsLeft::Unknown,
+            closed: BTreeMap::new(),
             tables: Tables::new(tables),
             conditions: Conditions::default(),
             dirty: Dirty::default(),

@@ -213,11 +213,11 @@ impl Plane {
         let knows = |service: &String| self.ports.knows(service);
         match self.ports_left {
             PortsLeft::Some if !has_chosen => {
-                effects.push(Effect::KeepPorts);
                 let ports = &self.terms.ports;
                 if !ports.adjust(&mut self.ports, gone, came, seconds) {
                     self.assign_ports(now, put, effects);
                 }
+                self.ports_changed(now, effects);
             }
             // All are given, none can be freed yet, and none of these has or had one.
             PortsLeft::NoneBefore { at_s, .. }
@@ -305,9 +305,6 @@ impl Plane {
             }
             false => PortsLeft::Some,
         };
-        if before != self.ports {
-            effects.push(Effect::KeepPorts);
-        }
         // Names are made once: there may be a hundred thousand of them.
         let mut about = BTreeSet::new();
         for (route, wanted) in self.routes.values().flatten().zip(&wanted) {
@@ -321,10 +318,20 @@ impl Plane {
         }
         self.conditions
             .replace(Condition::NoImportPort, &about, "", now.unix_ms);
+        if before != self.ports {
+            self.ports_changed(now, effects);
+        }
     }
 
     /// Takes which import ports gateways cannot listen on, with why.
-    pub fn set_closed_ports(&mut self, closed: &BTreeMap<PortNumber, String>, now: Now) {
+    pub fn set_closed_ports(&mut self, closed: BTreeMap<PortNumber, String>, now: Now) {
+        self.closed = closed;
+        self.note_closed(now);
+    }
+
+    /// Shows whose the closed ports are now.
+    fn note_closed(&mut self, now: Now) {
+        let closed = &self.closed;
         let mut about: BTreeMap<About, String> = BTreeMap::new();
         // Mostly there are none, and then nobody is looked for among many routes.
         let routes = self.routes.iter().filter(|_| !closed.is_empty());
@@ -339,6 +346,13 @@ impl Plane {
         }
         self.conditions
             .replace_each(Condition::ImportPortClosed, about, now.unix_ms);
+    }
+
+    /// Import ports were given or taken. One that is closed may be another service's now, of which no gateway tells: to
+    /// it the port is closed as before.
+    fn ports_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        effects.push(Effect::KeepPorts);
+        self.note_closed(now);
     }
 
     /// Where a service port is accepted here.
