@@ -181,14 +181,10 @@ impl Plane {
             .map(ToString::to_string)
             .chain(refused)
             .collect();
-        let about = About::service(service);
-        if words.is_empty() {
-            self.conditions.clear(Condition::ExportConflict, &about);
-        } else {
-            let words = words.join("; ");
-            self.conditions
-                .raise(Condition::ExportConflict, about, &words, now.unix_ms);
-        }
+        let (about, stands) = (About::service(service), !words.is_empty());
+        let (condition, words) = (Condition::ExportConflict, words.join("; "));
+        self.conditions
+            .set(condition, about, stands, &words, now.unix_ms);
     }
 
     fn rules(&self, service: &ServiceId) -> BTreeMap<PortNumber, ImportRule> {
@@ -264,13 +260,9 @@ impl Plane {
             let routes = self.routes.get(service).into_iter().flatten();
             let mut ports = routes.map(|route| self.port_of(route));
             let is_without = ports.any(|port| port.is_none());
-            let about = About::service(service);
-            if is_without {
-                self.conditions
-                    .raise(Condition::NoImportPort, about, "", now.unix_ms);
-            } else {
-                self.conditions.clear(Condition::NoImportPort, &about);
-            }
+            let (condition, about) = (Condition::NoImportPort, About::service(service));
+            self.conditions
+                .set(condition, about, is_without, "", now.unix_ms);
         }
     }
 
