@@ -6,7 +6,7 @@
 //! ```
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,7 +22,7 @@ use corinth_daemon::{
 use corinth_identity::{
     AuthorityError, Leaf, LeafError, LeafKey, OwnIdentity, RenewalError, StateDir, StateError,
 };
-use corinth_model::{Condition, SpiffeId};
+use corinth_model::{Condition, Failure, Reason, SpiffeId};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use rustls_pki_types::CertificateDer;
 use tokio::{
@@ -33,9 +33,8 @@ use tracing::{info, warn};
 
 use crate::{feed::connect, settings::Control};
 
-/// What `/readyz` shows while there is no certificate.
-pub(crate) const PENDING: &str = "certificate: none on disk, and none from the control plane yet";
-
+/// How streams to peers end once our certificate has expired.
+const EXPIRED: Reason = Reason::Failed(Failure::CertificateExpired);
 /// Key and chain in the state directory; one file, so that they are always those of each other.
 const FILE: &str = "gateway-leaf.pem";
 /// The clock is looked at this often: it may be set while we wait.
@@ -58,8 +57,6 @@ enum KeptError {
     Leaf(#[from] LeafError),
     #[error("it is for {0}")]
     OtherIdentity(Box<SpiffeId>),
-    #[error("it has expired")]
-    Expired,
 }
 
 /// Why there is no new certificate.
@@ -97,9 +94,18 @@ impl AskError {
     }
 }
 
-/// The certificate on disk, or the wait for the first one.
+/// The certificate on disk, or the wait for the first one. One that has expired is as good as it was to a gateway that
+/// ran when it did: it reaches no peer, and says why.
 pub(crate) fn kept(state_dir: &StateDir, id: &SpiffeId, now: UnixTime) -> OwnIdentity {
-    match read(state_dir, id, now) {
+    match read(state_dir, id) {
+        Ok(Some(own)) if own.not_after() < now => {
+            warn!(
+                code = EXPIRED.code(),
+                not_after = own.not_after().as_secs(),
+                "the certificate on disk has expired; no peer can be reached before the control plane issues the next one"
+            );
+            return own;
+        }
         Ok(Some(own)) => {
             info!(
                 not_after = own.not_after().as_secs(),
@@ -113,11 +119,7 @@ pub(crate) fn kept(state_dir: &StateDir, id: &SpiffeId, now: UnixTime) -> OwnIde
     OwnIdentity::awaiting(id.clone())
 }
 
-fn read(
-    state_dir: &StateDir,
-    id: &SpiffeId,
-    now: UnixTime,
-) -> Result<Option<OwnIdentity>, KeptError> {
+fn read(state_dir: &StateDir, id: &SpiffeId) -> Result<Option<OwnIdentity>, KeptError> {
     let Some(text) = state_dir.read(FILE)? else {
         return Ok(None);
     };
@@ -125,10 +127,22 @@ fn read(
     if leaf.id() != id {
         return Err(KeptError::OtherIdentity(Box::new(leaf.id().clone())));
     }
-    if leaf.not_after() < now {
-        return Err(KeptError::Expired);
-    }
     Ok(Some(OwnIdentity::from_leaf(&leaf)?))
+}
+
+/// What `/readyz` shows while there is no certificate that holds: why, and what to do. `None` if there is one.
+pub(crate) fn pending(own: &OwnIdentity, socket: &Path, now: UnixTime) -> Option<String> {
+    if own.certified().is_none() {
+        return Some("certificate: none on disk, and none from the control plane yet".to_owned());
+    }
+    let (code, socket) = (EXPIRED.code(), socket.display());
+    (own.not_after() < now).then(|| {
+        format!(
+            "certificate: expired at {}, so that no peer can be reached ({code}); start the control plane at {socket}, \
+             which issues the next one",
+            end(own)
+        )
+    })
 }
 
 /// How long our certificate holds, in words.
@@ -136,11 +150,8 @@ pub(crate) fn words(own: &OwnIdentity, now: UnixTime) -> String {
     if own.certified().is_none() {
         return "certificate: none yet".to_owned();
     }
-    let not_after = own.not_after().as_secs();
-    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after));
-    let until = until.and_then(|until| jiff::Timestamp::try_from(until).ok());
-    let until = until.map_or_else(|| not_after.to_string(), |until| until.to_string());
-    match not_after.checked_sub(now.as_secs()) {
+    let until = end(own);
+    match own.not_after().as_secs().checked_sub(now.as_secs()) {
         Some(left_s) if own.is_expiring(now) => {
             let code = Condition::CertificateExpiring.code();
             format!("certificate: until {until}, only {left_s} s left ({code})")
@@ -148,6 +159,14 @@ pub(crate) fn words(own: &OwnIdentity, now: UnixTime) -> String {
         Some(left_s) => format!("certificate: until {until}, {left_s} s left"),
         None => format!("certificate: expired at {until}"),
     }
+}
+
+/// The last second of our certificate.
+fn end(own: &OwnIdentity) -> String {
+    let not_after = own.not_after().as_secs();
+    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after));
+    let until = until.and_then(|until| jiff::Timestamp::try_from(until).ok());
+    until.map_or_else(|| not_after.to_string(), |until| until.to_string())
 }
 
 /// Asks the control plane for our certificates.
@@ -177,7 +196,8 @@ impl Asker {
         })
     }
 
-    /// Gets a certificate whenever one is due, until the task is aborted. `first` is done when the first one is there.
+    /// Gets a certificate whenever one is due, until the task is aborted. `first` is done when the first one is there
+    /// that holds.
     pub(crate) async fn run(self, mut first: Option<Pending>, clock: Arc<dyn TimeProvider>) {
         let mut gap = GAP_MIN;
         let mut told = None;

@@ -1,10 +1,16 @@
 //! Gateways that have no authority: their control plane issues their certificates.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc,
+    time::Duration,
+};
 
-use corinth_api::LinkState;
+use corinth_api::{Entry, LinkState, Update};
 use corinth_identity::Authority;
-use corinth_model::{ClusterName, PortNumber, Target, TrustDomain};
+use corinth_model::{
+    AddressSource, ClusterName, Direct, DnsName, Endpoint, Export, Locality, PortNumber, Protocol,
+    RouteName, SpiffeId, Target, TrustDomain,
+};
 use rustls_pki_types::UnixTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,6 +22,7 @@ use crate::fixture::*;
 
 const DAY: Duration = Duration::from_hours(24);
 const KEPT: &str = "gateway-leaf.pem";
+const SERVER_NAME: &str = "web.example.com";
 
 fn issuer(lifetime: Duration) -> (Issuer, mpsc::UnboundedReceiver<()>) {
     let domain = TrustDomain::of_cluster(&ClusterName::parse("east").unwrap());
@@ -184,4 +191,82 @@ async fn a_gateway_starts_from_the_certificate_on_disk() {
     assert_eq!(lab.east.gateway.certificate_not_after(), end);
     let served = async { while !is_served(lab.port).await {} };
     soon(served).await;
+}
+
+/// The service `web.shop`, open to clients on this host that ask for the name.
+fn passthrough(endpoint: SocketAddr, name: &str) -> Update {
+    let route = RouteName::parse("443.web.shop.svc.clusterset.local").unwrap();
+    let endpoint = Endpoint::new(endpoint, Locality::default(), AddressSource::OwnConfig).unwrap();
+    Update::Put(Entry::Export(Export {
+        service: route.service,
+        port: route.port,
+        protocol: Protocol::Tcp,
+        endpoints: vec![endpoint],
+        audience: BTreeSet::new(),
+        sni_names: vec![DnsName::parse(name).unwrap()],
+        tls: true,
+        direct: Some(Direct::Passthrough {
+            sources: vec!["127.0.0.0/8".parse().unwrap()],
+        }),
+        max_streams: None,
+    }))
+}
+
+/// What a TLS client says first.
+fn client_hello(name: &'static str) -> Vec<u8> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = name.try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_with_an_expired_certificate_serves_what_needs_none_and_says_what_it_waits_for()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let (issuer, _issued) = issuer(DAY);
+    let mut control = FakeControl::issuing(folder.path(), issuer.clone());
+    let east = Node::start_certified("east", folder.path());
+    let (mut call, _) = control.call().await;
+    let (port, echo) = (free_port(), echo().await);
+    let tables = [
+        put(route("web", port, Target::Endpoint(echo))),
+        passthrough(echo, SERVER_NAME),
+    ];
+    assert_eq!(call.change(1, true, &tables).await, Ok(1));
+    assert!(is_served(port).await);
+    east.gateway.stop().await;
+    drop((east, control));
+
+    let two_days_ago = UnixTime::since_unix_epoch(
+        Duration::from_secs(UnixTime::now().as_secs()) - 2 * DAY,
+    );
+    let domain = TrustDomain::of_cluster(&ClusterName::parse("east").unwrap());
+    let authority = Authority::create(domain, two_days_ago).unwrap();
+    let id = SpiffeId::parse("spiffe://east.corinth.internal/corinth/gateway/0").unwrap();
+    let expired = authority.issue(&id, &[], two_days_ago, DAY).unwrap();
+    std::fs::write(folder.path().join(KEPT), expired.to_pem()).unwrap();
+
+    let east = Node::start_certified("east", folder.path());
+    assert!(!east.readiness.is_ready());
+    let shown = east.readiness.state().to_string();
+    assert!(shown.contains("pending: certificate: expired at "), "{shown}");
+    assert!(shown.contains("(CRN041); start the control plane"), "{shown}");
+    assert!(east.gateway.certificate().starts_with("certificate: expired"));
+    soon(async { while !is_served(port).await {} }).await;
+    let hello = client_hello(SERVER_NAME);
+    let mut direct = TcpStream::connect(east.tunnel()).await.unwrap();
+    says_back(&mut direct, &hello).await;
+
+    let _control = FakeControl::issuing(folder.path(), issuer);
+    assert!(soon(east.readiness.reached()).await);
+    let end = east.gateway.certificate_not_after();
+    assert!(end > UnixTime::now().as_secs());
 }
