@@ -27,7 +27,7 @@ fn now() -> Now {
 }
 
 fn plane() -> Plane {
-    let port = |number| corinth_model::PortNumber::new(number).unwrap();
+    let port = |number| PortNumber::new(number).unwrap();
     let own = Own {
         cluster: name(EAST),
         trust_domain: TrustDomain::of_cluster(&name(EAST)),
@@ -83,7 +83,7 @@ fn importing(mode: LinkMode) -> Declared {
         sources: BTreeMap::from([(name(WEST), share)]),
         ..DeclaredImport::default()
     };
-    let port = corinth_model::PortNumber::new(80).unwrap();
+    let port = PortNumber::new(80).unwrap();
     let link = DeclaredLink {
         mode,
         ..link(&[], 0)
@@ -279,7 +279,7 @@ fn an_import_port_that_a_gateway_cannot_listen_on_is_a_condition_of_its_service_
     let mut plane = plane();
     set(&mut plane, importing(LinkMode::Active));
     let service: ServiceId = "web.shop".parse().unwrap();
-    let port = corinth_model::PortNumber::new(80).unwrap();
+    let port = PortNumber::new(80).unwrap();
     let given = plane.import_port(&service, port, corinth_model::Protocol::Tcp);
     let taken = BTreeMap::from([(given.unwrap(), "gateway/0: in use".to_owned())]);
     plane.set_closed_ports(taken, now());
@@ -291,7 +291,7 @@ fn an_import_port_that_a_gateway_cannot_listen_on_is_a_condition_of_its_service_
 
 #[test]
 fn a_closed_port_that_another_service_gets_in_one_edit_is_a_condition_of_that_service() {
-    let number = |number| corinth_model::PortNumber::new(number).unwrap();
+    let number = |number| PortNumber::new(number).unwrap();
     let [web, pay]: [ServiceId; 2] = ["web.shop", "pay.shop"].map(|text| text.parse().unwrap());
     let with_ports = |of_web: u16, of_pay: u16| {
         let mut declared = importing(LinkMode::Active);
