@@ -150,7 +150,9 @@ impl Settings {
     /// Whether a text is meant to configure a control plane, be it right or wrong, and not a gateway.
     #[must_use]
     pub fn is_meant(text: &str) -> bool {
-        let mut keys = text.lines().filter_map(|line| Some(line.split_once(':')?.0));
+        let mut keys = text
+            .lines()
+            .filter_map(|line| Some(line.split_once(':')?.0));
         keys.any(|key| OWN_KEYS.contains(&key))
     }
 

@@ -122,7 +122,10 @@ fn the_node_of_a_control_plane_of_its_own_is_backed_up_and_restored() {
     let archive = folder.named("east.backup");
     let ran = backup(&config, &archive, &[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let beside = format!("declared in {}, which is not in it", folder.named("links.yaml"));
+    let beside = format!(
+        "declared in {}, which is not in it",
+        folder.named("links.yaml")
+    );
     assert!(ran.stderr.contains(&beside), "{}", ran.stderr);
     fs::remove_dir_all(folder.file("control")).unwrap();
     let ran = restore(&config, &archive, &[]);
