@@ -155,9 +155,21 @@ mod tests {
         for (text, socket, has_admin) in [
             ("", "s/control.sock", true),
             ("control: {socket: shared/c.sock}\n", "shared/c.sock", true),
-            ("control: {handover: shared/h.sock}\n", "s/control.sock", true),
-            ("control: {socket: c.sock}\ngateways: ['g:1']\n", "s/control.sock", true),
-            ("socket: shared/c.sock\nleafLifetime: 24h\n", "shared/c.sock", false),
+            (
+                "control: {handover: shared/h.sock}\n",
+                "s/control.sock",
+                true,
+            ),
+            (
+                "control: {socket: c.sock}\ngateways: ['g:1']\n",
+                "s/control.sock",
+                true,
+            ),
+            (
+                "socket: shared/c.sock\nleafLifetime: 24h\n",
+                "shared/c.sock",
+                false,
+            ),
             ("objects: links.yaml\n", "s/control.sock", false),
             // With a mistake.
             ("control: {socket: c.sock}\nworkers: -1\n", "c.sock", false),

@@ -114,8 +114,14 @@ mod tests {
         for (text, socket) in [
             ("stateDir: s\n", "s/control.sock"),
             ("stateDir: s\ncontrol: {socket: c.sock}\n", "c.sock"),
-            ("stateDir: s\ncontrol:\n  socket: run/c.sock\nworkers: -3\n", "run/c.sock"),
-            ("stateDir: s\ncontrol: {handover: h.sock}\n", "s/control.sock"),
+            (
+                "stateDir: s\ncontrol:\n  socket: run/c.sock\nworkers: -3\n",
+                "run/c.sock",
+            ),
+            (
+                "stateDir: s\ncontrol: {handover: h.sock}\n",
+                "s/control.sock",
+            ),
             ("stateDir: s\nsocket: c.sock\nhandover: h.sock\n", "c.sock"),
             ("stateDir: s\ncontrol: [\n", "s/control.sock"),
         ] {
