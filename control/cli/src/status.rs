@@ -288,12 +288,7 @@ impl Answers {
     }
 }
 
-fn screen(
-    answered: &[Status],
-    silent: &[SilentRow],
-    no_headers: bool,
-    style: Style,
-) -> String {
+fn screen(answered: &[Status], silent: &[SilentRow], no_headers: bool, style: Style) -> String {
     let headers = |headers: &'static [&'static str]| if no_headers { &[] } else { headers };
     let mut clusters: Vec<_> = answered
         .iter()

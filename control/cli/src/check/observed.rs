@@ -80,8 +80,12 @@ impl Observed {
             ("imports", self.imports.as_ref().err()),
             ("certificates", self.certificates.as_ref().err()),
         ];
-        let missing = parts.into_iter().filter_map(|(what, why)| Some((what, why?)));
-        missing.map(|(what, why)| format!("{what}: {why}")).collect()
+        let missing = parts
+            .into_iter()
+            .filter_map(|(what, why)| Some((what, why?)));
+        missing
+            .map(|(what, why)| format!("{what}: {why}"))
+            .collect()
     }
 
     fn nothing(place: &Place, trouble: &Trouble) -> Self {

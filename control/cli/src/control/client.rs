@@ -231,7 +231,11 @@ mod tests {
             (forbidden.exit, forbidden.cause),
             (Exit::Unreachable, Cause::Forbidden)
         );
-        assert!(forbidden.remedy.starts_with("ask as the user"), "{}", forbidden.remedy);
+        assert!(
+            forbidden.remedy.starts_with("ask as the user"),
+            "{}",
+            forbidden.remedy
+        );
         let gone = trouble(io::ErrorKind::ConnectionRefused);
         assert_eq!((gone.exit, gone.cause), (Exit::Unreachable, Cause::Other));
     }

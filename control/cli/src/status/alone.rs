@@ -302,7 +302,10 @@ mod tests {
         let alone = Alone::of(Path::new("/c.sock"), Cause::Other, &pages, NOW).unwrap();
         assert_eq!(alone.certificate_left_s, 5);
         assert_eq!(alone.gateways, ["b:1", "c:1", "d:1"]);
-        assert_eq!(Alone::of(Path::new("/d.sock"), Cause::Other, &pages, NOW), None);
+        assert_eq!(
+            Alone::of(Path::new("/d.sock"), Cause::Other, &pages, NOW),
+            None
+        );
     }
 
     #[test]
@@ -319,7 +322,11 @@ mod tests {
         let (seen, remedy) = told(Cause::Forbidden, true);
         assert_eq!(seen, "control plane runs, but this user may not ask it");
         assert!(remedy.starts_with("ask as the user") && !remedy.contains("start"));
-        assert!(told(Cause::Other, false).1.starts_with("start the control plane"));
+        assert!(
+            told(Cause::Other, false)
+                .1
+                .starts_with("start the control plane")
+        );
         assert!(!told(Cause::Other, true).1.contains("start"));
         assert!(told(Cause::Forbidden, false).1.contains("start it unless"));
     }
