@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! LeafKey ── request ──> control plane ── chain ──> OwnIdentity, then the state directory
+//!     ^                        └── issuer: which root signs
+//!     └── at half life, and when another root signs
 //! ```
 
 use std::{
@@ -26,6 +28,7 @@ use corinth_model::{Condition, Failure, Reason, SpiffeId};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use rustls_pki_types::CertificateDer;
 use tokio::{
+    sync::watch,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -45,8 +48,13 @@ const GAP_MIN: Duration = Duration::from_millis(250);
 const GAP_MAX: Duration = Duration::from_secs(30);
 /// Two certificates are not asked for within this time, however short they live.
 const RENEWED_GAP: Duration = Duration::from_secs(1);
+/// When another root signs, gateways ask for a certificate under it within this time, each at a moment of its own.
+const SPREAD: Duration = Duration::from_secs(2);
 /// How long a control plane may take to sign.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// A root of our own trust domain.
+type Root = CertificateDer<'static>;
 
 /// Why a certificate on disk is not used.
 #[derive(Debug, thiserror::Error)]
@@ -198,14 +206,32 @@ impl Asker {
 
     /// Gets a certificate whenever one is due, until the task is aborted. `first` is done when the first one is there
     /// that holds.
-    pub(crate) async fn run(self, mut first: Option<Pending>, clock: Arc<dyn TimeProvider>) {
+    pub(crate) async fn run(self, first: Option<Pending>, clock: Arc<dyn TimeProvider>) {
+        let (told, issuer) = watch::channel(None);
+        tokio::select! {
+            () = issuer::follow(&self.socket, &told) => {}
+            () = self.renew_always(first, issuer, clock) => {}
+        }
+    }
+
+    async fn renew_always(
+        &self,
+        mut first: Option<Pending>,
+        mut issuer: watch::Receiver<Option<Root>>,
+        clock: Arc<dyn TimeProvider>,
+    ) {
         let mut gap = GAP_MIN;
         let mut told = None;
         let mut is_told_expiring = false;
+        // Another root signs than the one that ours is under.
+        let mut is_superseded = false;
         while let Some(now) = clock.current_time() {
             let wait = self.own.next_renewal(now);
-            if !wait.is_zero() {
-                sleep(wait.min(LOOK)).await;
+            if !wait.is_zero() && !is_superseded {
+                tokio::select! {
+                    () = sleep(wait.min(LOOK)) => {}
+                    root = next(&mut issuer) => is_superseded = self.is_superseded_by(&root).await,
+                }
                 continue;
             }
             let Err(error) = self.renew(now).await else {
@@ -215,6 +241,7 @@ impl Asker {
                     "certificate from the control plane"
                 );
                 (gap, told, is_told_expiring, first) = (GAP_MIN, None, false, None);
+                is_superseded = false;
                 sleep(RENEWED_GAP).await;
                 continue;
             };
@@ -236,9 +263,31 @@ impl Asker {
                 );
                 is_told_expiring = true;
             }
-            // Spread, so that gateways that lost it together do not return together.
-            sleep(gap.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            gap = (gap * 2).min(GAP_MAX);
+            tokio::select! {
+                // Spread, so that gateways that lost it together do not return together.
+                () = sleep(gap.mul_f64(0.75 + fastrand::f64() / 2.0)) => gap = (gap * 2).min(GAP_MAX),
+                // It is back.
+                root = next(&mut issuer) => {
+                    gap = GAP_MIN;
+                    is_superseded |= self.is_superseded_by(&root).await;
+                }
+            }
+        }
+    }
+
+    /// Whether our certificate is not under the root that signs now; answers then after a part of [`SPREAD`].
+    async fn is_superseded_by(&self, root: &Root) -> bool {
+        match self.own.is_under(root) {
+            Ok(true) => false,
+            Ok(false) => {
+                info!("another root issues by now; a certificate under it is asked for");
+                sleep(SPREAD.mul_f64(fastrand::f64())).await;
+                true
+            }
+            Err(error) => {
+                warn!(%error, "the control plane tells of a root that is none");
+                false
+            }
         }
     }
 
@@ -277,6 +326,18 @@ impl Asker {
     }
 }
 
+/// The next root that is told. Cancel-safe.
+async fn next(issuer: &mut watch::Receiver<Option<Root>>) -> Root {
+    loop {
+        if issuer.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if let Some(root) = issuer.borrow_and_update().clone() {
+            return root;
+        }
+    }
+}
+
 fn refused(status: &tonic::Status) -> AskError {
     let code = status.metadata().get("corinth-code");
     let code = code.and_then(|code| code.to_str().ok());
@@ -287,6 +348,8 @@ fn refused(status: &tonic::Status) -> AskError {
         words: connect::status_words(status),
     }
 }
+
+mod issuer;
 
 #[cfg(test)]
 mod tests;
