@@ -33,6 +33,10 @@ pub struct SignResponse {
     pub not_after_s: u64,
 }
 
+/// The root under which certificates are issued from now on: DER, one byte to [`CERTIFICATE_MAX_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer(Vec<u8>);
+
 /// Why a message is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the field {field} is missing or not valid")]
@@ -99,5 +103,38 @@ impl From<SignResponse> for wire::SignResponse {
             chain: response.chain,
             not_after: response.not_after_s,
         }
+    }
+}
+
+impl Issuer {
+    /// Takes a root of the right size.
+    ///
+    /// # Errors
+    /// None, or one that is too long.
+    pub fn new(root: Vec<u8>) -> Result<Self, IdentityError> {
+        if root.is_empty() || root.len() > CERTIFICATE_MAX_BYTES {
+            return Err(IdentityError { field: "root" });
+        }
+        Ok(Self(root))
+    }
+
+    /// The root, DER.
+    #[must_use]
+    pub fn into_der(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl TryFrom<wire::Issuer> for Issuer {
+    type Error = IdentityError;
+
+    fn try_from(issuer: wire::Issuer) -> Result<Self, IdentityError> {
+        Self::new(issuer.root)
+    }
+}
+
+impl From<Issuer> for wire::Issuer {
+    fn from(issuer: Issuer) -> Self {
+        Self { root: issuer.0 }
     }
 }

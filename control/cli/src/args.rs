@@ -107,7 +107,7 @@ pub(crate) struct RunArgs {
 
 #[derive(Args)]
 pub(crate) struct NodeArgs {
-    /// The YAML file that configures the node.
+    /// The YAML file that configures the node, or its control plane where that is a process of its own.
     #[arg(long, env = "CORINTH_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
 }

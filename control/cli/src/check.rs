@@ -111,6 +111,7 @@ pub(crate) fn check(terminal: &Terminal, args: &CheckArgs) -> Result<Exit, Troub
     };
     let outcomes: Vec<_> = outcomes.into_iter().filter(is_wanted).collect();
 
+    let missing = observed.missing();
     let has = |state| outcomes.iter().any(|outcome| outcome.state == state);
     let exit = if observed.status.is_err() {
         Exit::Unreachable
@@ -118,6 +119,8 @@ pub(crate) fn check(terminal: &Terminal, args: &CheckArgs) -> Result<Exit, Troub
         Exit::Found
     } else if has(State::Warning) && args.fail_on == FailOn::Warning {
         Exit::Warned
+    } else if !missing.is_empty() {
+        Exit::Partial
     } else {
         Exit::Done
     };
@@ -125,13 +128,24 @@ pub(crate) fn check(terminal: &Terminal, args: &CheckArgs) -> Result<Exit, Troub
         output,
         no_headers: false,
     };
-    match args.output {
-        CheckFormat::Table => terminal.print(&report(&outcomes, terminal.stdout))?,
-        CheckFormat::Junit => terminal.print(&junit::junit(&outcomes))?,
-        CheckFormat::Json => Listing::whole(outcomes).print(terminal, listed(Format::Json))?,
-        CheckFormat::Jsonl => Listing::whole(outcomes).print(terminal, listed(Format::Jsonl))?,
-        CheckFormat::Yaml => Listing::whole(outcomes).print(terminal, listed(Format::Yaml))?,
-    }
+    let format = match args.output {
+        CheckFormat::Table => {
+            terminal.print(&report(&outcomes, terminal.stdout))?;
+            return Ok(exit);
+        }
+        CheckFormat::Junit => {
+            terminal.print(&junit::junit(&outcomes))?;
+            return Ok(exit);
+        }
+        CheckFormat::Json => Format::Json,
+        CheckFormat::Jsonl => Format::Jsonl,
+        CheckFormat::Yaml => Format::Yaml,
+    };
+    let listing = Listing {
+        items: outcomes,
+        errors: missing,
+    };
+    listing.print(terminal, listed(format))?;
     Ok(exit)
 }
 

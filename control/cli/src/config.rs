@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use corinth_control::settings::{Settings as ControlSettings, SettingsError};
 use corinth_gateway::settings::{self, Mistake, Mistakes, Settings, read_file};
 use serde::Serialize;
 
@@ -121,10 +122,47 @@ fn validate(
     }
 }
 
+/// The configuration of a node.
+pub(crate) enum NodeSettings {
+    /// Of its gateway, beside which a control plane may run in the same process.
+    Gateway(Box<Settings>),
+    /// Of a control plane that is a process of its own.
+    Control(Box<ControlSettings>),
+}
+
+/// Why a configuration is none.
+pub(crate) enum NodeMistakes {
+    Gateway(Mistakes),
+    Control(SettingsError),
+}
+
+impl NodeSettings {
+    /// Reads the text of the file at `path`, which is a gateway's if it can be either: both then say the same.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, NodeMistakes> {
+        let mistakes = match Settings::parse(text, path) {
+            Ok(settings) => return Ok(Self::Gateway(Box::new(settings))),
+            Err(mistakes) => mistakes,
+        };
+        match ControlSettings::parse(text, path) {
+            Ok((settings, _)) => Ok(Self::Control(Box::new(settings))),
+            Err(error) if ControlSettings::is_meant(text) => Err(NodeMistakes::Control(error)),
+            Err(_) => Err(NodeMistakes::Gateway(mistakes)),
+        }
+    }
+}
+
 /// The settings of a configuration, for a command that needs them.
-pub(crate) fn usable(path: &Path) -> Result<Settings, Trouble> {
+pub(crate) fn usable(path: &Path) -> Result<NodeSettings, Trouble> {
     let text = read(path)?;
-    Settings::parse(&text, path).map_err(|mistakes| wrong(path, &mistakes))
+    NodeSettings::parse(&text, path).map_err(|mistakes| match mistakes {
+        NodeMistakes::Gateway(mistakes) => wrong(path, &mistakes),
+        NodeMistakes::Control(error) => Trouble::new(
+            Exit::Found,
+            format!("{} cannot be used", path.display()),
+            error,
+            "correct the file; corinth-control reads the same one",
+        ),
+    })
 }
 
 pub(crate) fn wrong(path: &Path, mistakes: &Mistakes) -> Trouble {

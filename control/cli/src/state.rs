@@ -9,14 +9,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use corinth_gateway::settings::{Identity, IdentityFiles, Settings, read_file};
+use corinth_control::cluster::file;
+use corinth_gateway::settings::{Identity, IdentityFiles, read_file};
 use corinth_identity::{StateDir, StateError, create_private};
+use corinth_model::TrustDomain;
 use jiff::Timestamp;
 use rustls_pki_types::UnixTime;
 
 use crate::{
     args::{BackupArgs, NodeArgs, RestoreArgs},
-    config,
+    config::{self, NodeSettings},
     exit::Exit,
     terminal::Terminal,
     trouble::Trouble,
@@ -44,16 +46,9 @@ const BUNDLE_FILE: &str = "bundle.pem";
 pub(crate) fn backup(terminal: &Terminal, args: &BackupArgs) -> Result<Exit, Trouble> {
     let what = || format!("no backup was written to {}", args.output.display());
     let settings = config::usable(&args.node.config)?;
-    let elsewhere = match settings.identity {
-        Identity::BuiltIn { .. } => None,
-        Identity::Control => Some((
-            "the certificate of this gateway is issued by its control plane",
-            "back up the node of the control plane; everything here grows anew",
-        )),
-        Identity::Authority { .. } | Identity::Leaf { .. } => Some((
-            "the identity of this node comes from files that its configuration names",
-            "back up those files where they are made; everything else grows anew",
-        )),
+    let elsewhere = match &settings {
+        NodeSettings::Gateway(settings) => kept_elsewhere(&settings.identity),
+        NodeSettings::Control(_) => None,
     };
     if let Some((why, remedy)) = elsewhere {
         return Err(Trouble::new(Exit::Found, what(), why, remedy));
@@ -67,19 +62,17 @@ pub(crate) fn backup(terminal: &Terminal, args: &BackupArgs) -> Result<Exit, Tro
         ));
     }
     // Opening makes the directory, which would hide that the path is wrong.
-    if !settings.state_dir.exists() {
+    let state_dir = settings.state_dir();
+    if !state_dir.exists() {
         return Err(Trouble::new(
             Exit::Unreachable,
             what(),
-            format!(
-                "there is no state directory {}",
-                settings.state_dir.display()
-            ),
+            format!("there is no state directory {}", state_dir.display()),
             "check `stateDir` in the configuration; a node that never ran has nothing to back up",
         ));
     }
     let failed = |error: StateError| state_trouble(what(), &error);
-    let state = StateDir::open(&settings.state_dir).map_err(failed)?;
+    let state = StateDir::open(state_dir).map_err(failed)?;
     let mut archive = Vec::new();
     state.backup(FURTHER_FILES, &mut archive).map_err(failed)?;
     write_private(&args.output, &archive).map_err(|error| {
@@ -92,15 +85,38 @@ pub(crate) fn backup(terminal: &Terminal, args: &BackupArgs) -> Result<Exit, Tro
     })?;
     terminal.note(&format!(
         "backed up {} to {}; it holds the private key of the cluster's authority: keep it secret\n",
-        settings.state_dir.display(),
+        state_dir.display(),
         args.output.display()
     ));
+    if let NodeSettings::Control(settings) = &settings
+        && settings.objects != settings.state_dir.join(file::DEFAULT_NAME)
+    {
+        terminal.note(&format!(
+            "links and exports are declared in {}, which is not in it: keep that file too\n",
+            settings.objects.display()
+        ));
+    }
     Ok(Exit::Done)
+}
+
+/// Where to look for the authority that a gateway does not have itself, and what to do.
+fn kept_elsewhere(identity: &Identity) -> Option<(&'static str, &'static str)> {
+    match identity {
+        Identity::BuiltIn { .. } => None,
+        Identity::Control => Some((
+            "the certificate of this gateway is issued by its control plane",
+            "name the configuration of the control plane with --config; everything here grows anew",
+        )),
+        Identity::Authority { .. } | Identity::Leaf { .. } => Some((
+            "the identity of this node comes from files that its configuration names",
+            "back up those files where they are made; everything else grows anew",
+        )),
+    }
 }
 
 pub(crate) fn restore(terminal: &Terminal, args: &RestoreArgs) -> Result<Exit, Trouble> {
     let settings = config::usable(&args.node.config)?;
-    let target = &settings.state_dir;
+    let (target, trust_domain) = (settings.state_dir(), settings.trust_domain());
     let what = || format!("{} was not restored", target.display());
     let failed = |error: StateError| state_trouble(what(), &error);
     let io_failed = |error: io::Error| {
@@ -124,14 +140,14 @@ pub(crate) fn restore(terminal: &Terminal, args: &RestoreArgs) -> Result<Exit, T
     if !args.overwrite || !target.exists() {
         let state = StateDir::open(target).map_err(failed)?;
         state
-            .restore(&settings.trust_domain, OF_ONE_LIFE, input)
+            .restore(trust_domain, OF_ONE_LIFE, input)
             .map_err(failed)?;
     } else {
         // Beside it and whole before anything that is there moves.
         let suffix = Timestamp::now().as_second();
         let beside = sibling(target, &format!("restoring-{suffix}"));
         let state = StateDir::open(&beside).map_err(failed)?;
-        if let Err(error) = state.restore(&settings.trust_domain, OF_ONE_LIFE, input) {
+        if let Err(error) = state.restore(trust_domain, OF_ONE_LIFE, input) {
             // Ours alone, and of no use.
             let _ = fs::remove_dir_all(&beside);
             return Err(failed(error));
@@ -154,10 +170,20 @@ pub(crate) fn restore(terminal: &Terminal, args: &RestoreArgs) -> Result<Exit, T
 pub(crate) fn bundle(terminal: &Terminal, args: &NodeArgs) -> Result<Exit, Trouble> {
     let settings = config::usable(&args.config)?;
     let what = "the roots of this node cannot be printed";
-    let files = settings
-        .load(read_file)
-        .map_err(|mistakes| config::wrong(&args.config, &mistakes))?;
-    let pem = match &files.identity {
+    let kept = || {
+        built_in(terminal, settings.state_dir(), settings.trust_domain())
+            .map_err(|error| state_trouble(what.to_owned(), &error))
+    };
+    let identity = match &settings {
+        NodeSettings::Control(_) => IdentityFiles::BuiltIn,
+        NodeSettings::Gateway(settings) => {
+            let files = settings.load(read_file);
+            files
+                .map_err(|mistakes| config::wrong(&args.config, &mistakes))?
+                .identity
+        }
+    };
+    let pem = match &identity {
         IdentityFiles::Authority { certificate, .. } => certificate.pem().to_owned(),
         IdentityFiles::Leaf { bundle, .. } => bundle.pem().to_owned(),
         IdentityFiles::Control => {
@@ -165,34 +191,52 @@ pub(crate) fn bundle(terminal: &Terminal, args: &NodeArgs) -> Result<Exit, Troub
                 Exit::Found,
                 what,
                 "its certificate is issued by its control plane, which has the roots",
-                "ask there: corinth bundle with the configuration of the control plane's node",
+                "name the configuration of the control plane with --config",
             ));
         }
-        IdentityFiles::BuiltIn => {
-            built_in(terminal, &settings).map_err(|error| state_trouble(what.to_owned(), &error))?
-        }
+        IdentityFiles::BuiltIn => kept()?,
     };
     terminal.print(&pem)?;
     Ok(Exit::Done)
 }
 
 /// The roots of the authority in the state directory, which is made if there is none.
-fn built_in(terminal: &Terminal, settings: &Settings) -> Result<String, StateError> {
-    let state = StateDir::open(&settings.state_dir)?;
-    let made = state.load_or_create(&settings.trust_domain, UnixTime::now())?;
+fn built_in(
+    terminal: &Terminal,
+    state_dir: &Path,
+    trust_domain: &TrustDomain,
+) -> Result<String, StateError> {
+    let state = StateDir::open(state_dir)?;
+    let made = state.load_or_create(trust_domain, UnixTime::now())?;
     if made.is_new {
         terminal.note(&format!(
             "made the authority of {} in {}\n",
-            settings.trust_domain.as_str(),
-            settings.state_dir.display()
+            trust_domain.as_str(),
+            state_dir.display()
         ));
     }
-    let path = settings.state_dir.join(BUNDLE_FILE);
+    let path = state_dir.join(BUNDLE_FILE);
     fs::read_to_string(&path).map_err(|error| StateError::Io {
         action: "reading",
         path,
         error,
     })
+}
+
+impl NodeSettings {
+    fn state_dir(&self) -> &Path {
+        match self {
+            Self::Gateway(settings) => &settings.state_dir,
+            Self::Control(settings) => &settings.state_dir,
+        }
+    }
+
+    fn trust_domain(&self) -> &TrustDomain {
+        match self {
+            Self::Gateway(settings) => &settings.trust_domain,
+            Self::Control(settings) => &settings.trust_domain,
+        }
+    }
 }
 
 /// Writes `bytes` to a new file that only we may read, and puts it at `path` once it is whole.

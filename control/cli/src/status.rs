@@ -8,7 +8,7 @@ use corinth_api::wire::admin::status_request::Kind;
 use corinth_daemon::signals::Signals;
 use serde::Serialize;
 
-use self::alone::Alone;
+use self::alone::{Absence, Alone};
 use crate::{
     args::StatusArgs,
     control::{Place, Status, ask_each, places},
@@ -74,7 +74,7 @@ impl Item for Row {
     fn rows(&self, style: Style) -> Vec<Vec<Cell>> {
         match self {
             Self::Answered(status) => status.rows(style),
-            Self::Alone(alone) => vec![silent_row(&alone.cluster, style)],
+            Self::Alone(alone) => vec![silent_row(&alone.cluster, alone.control_plane, style)],
         }
     }
 
@@ -87,10 +87,10 @@ impl Item for Row {
 }
 
 /// The row of a control plane that does not answer.
-fn silent_row(name: impl fmt::Display, style: Style) -> Vec<Cell> {
+fn silent_row(name: impl fmt::Display, why: Absence, style: Style) -> Vec<Cell> {
     let mut row = vec![
         Cell::plain(name),
-        Cell::marked(style, Mark::Bad, "no answer"),
+        Cell::marked(style, Mark::Bad, why.word()),
     ];
     row.resize(CLUSTER_HEADERS.len(), Cell::plain("-"));
     row
@@ -103,6 +103,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 struct Answers {
     answered: Vec<Status>,
     silent: Vec<Silent>,
+    /// Gateways that were to be asked in place of silent control planes, and are silent too.
+    gateways: Vec<Trouble>,
 }
 
 /// A control plane that does not answer.
@@ -110,6 +112,13 @@ struct Silent {
     place: Place,
     trouble: Trouble,
     /// What its gateways say.
+    alone: Option<Alone>,
+}
+
+/// The same, as it is shown.
+struct SilentRow {
+    name: String,
+    why: Absence,
     alone: Option<Alone>,
 }
 
@@ -178,19 +187,15 @@ impl Answers {
             args.controls.timeout,
             |control| async move { control.ask::<Status>(Kind::Status).await },
         )?;
-        let mut answered = Vec::new();
-        let (mut places, mut troubles) = (Vec::new(), Vec::new());
+        let (mut answered, mut silent) = (Vec::new(), Vec::new());
         for (place, answer) in asked {
             match answer {
                 Ok(status) => answered.push(status),
-                Err(trouble) => {
-                    places.push(place);
-                    troubles.push(trouble);
-                }
+                Err(trouble) => silent.push((place, trouble)),
             }
         }
-        let alone = alone::ask(&places, args)?;
-        let silent = places.into_iter().zip(troubles).zip(alone);
+        let heard = alone::ask(&silent, args)?;
+        let silent = silent.into_iter().zip(heard.alone);
         let silent = silent.map(|((place, trouble), alone)| Silent {
             place,
             trouble,
@@ -199,6 +204,7 @@ impl Answers {
         Ok(Self {
             answered,
             silent: silent.collect(),
+            gateways: heard.silent,
         })
     }
 
@@ -217,9 +223,8 @@ impl Answers {
             ));
         }
         let errors = self
-            .silent
-            .iter()
-            .map(|silent| format!("{}: {}", silent.trouble.what, silent.trouble.why));
+            .troubles()
+            .map(|trouble| format!("{}: {}", trouble.what, trouble.why));
         let answered = self.answered.iter().cloned().map(Row::Answered);
         let alone = self.silent.iter().filter_map(|silent| silent.alone.clone());
         let listing = Listing {
@@ -229,11 +234,21 @@ impl Answers {
         listing.text(style, output)
     }
 
+    /// Why something is missing.
+    fn troubles(&self) -> impl Iterator<Item = &Trouble> {
+        let planes = self.silent.iter().map(|silent| &silent.trouble);
+        planes.chain(&self.gateways)
+    }
+
     /// Who does not answer, and what is known all the same.
-    fn silent_rows(&self) -> Vec<(String, Option<Alone>)> {
-        let row = |silent: &Silent| match &silent.alone {
-            Some(alone) => (alone.cluster.clone(), Some(alone.clone())),
-            None => (silent.place.to_string(), None),
+    fn silent_rows(&self) -> Vec<SilentRow> {
+        let row = |silent: &Silent| SilentRow {
+            name: match &silent.alone {
+                Some(alone) => alone.cluster.clone(),
+                None => silent.place.to_string(),
+            },
+            why: silent.trouble.cause.into(),
+            alone: silent.alone.clone(),
         };
         self.silent.iter().map(row).collect()
     }
@@ -251,14 +266,17 @@ impl Answers {
         };
         let silent = self.silent_rows().into_iter();
         let silent: Vec<_> = silent
-            .map(|(name, alone)| (name, alone.map(Alone::settled)))
+            .map(|row| SilentRow {
+                alone: row.alone.map(Alone::settled),
+                ..row
+            })
             .collect();
         screen(&answered, &silent, true, style)
     }
 
     fn complain(&self, terminal: &Terminal) {
-        for silent in &self.silent {
-            terminal.complain(&silent.trouble);
+        for trouble in self.troubles() {
+            terminal.complain(trouble);
         }
         if !self.silent.is_empty() {
             terminal.note(&format!(
@@ -270,18 +288,14 @@ impl Answers {
     }
 }
 
-fn screen(
-    answered: &[Status],
-    silent: &[(String, Option<Alone>)],
-    no_headers: bool,
-    style: Style,
-) -> String {
+fn screen(answered: &[Status], silent: &[SilentRow], no_headers: bool, style: Style) -> String {
     let headers = |headers: &'static [&'static str]| if no_headers { &[] } else { headers };
     let mut clusters: Vec<_> = answered
         .iter()
         .flat_map(|status| status.rows(style))
         .collect();
-    clusters.extend(silent.iter().map(|(name, _)| silent_row(name, style)));
+    let silent_rows = silent.iter();
+    clusters.extend(silent_rows.map(|row| silent_row(&row.name, row.why, style)));
     let mut screen = table(headers(CLUSTER_HEADERS), &clusters, style);
 
     let links: Vec<_> = answered
@@ -312,7 +326,7 @@ fn screen(
             screen.push_str(&condition.lines(style));
         }
     }
-    for alone in silent.iter().filter_map(|(_, alone)| alone.as_ref()) {
+    for alone in silent.iter().filter_map(|row| row.alone.as_ref()) {
         screen.push_str(&format!("\n{}\n", style.strong(&plain(&alone.cluster))));
         screen.push_str(&alone.lines(style));
     }
@@ -339,6 +353,7 @@ mod tests {
         Answers {
             answered: vec![serde_json::from_value(status).unwrap()],
             silent: Vec::new(),
+            gateways: Vec::new(),
         }
     }
 

@@ -14,6 +14,15 @@ pub(crate) struct Trouble {
     pub(crate) why: String,
     /// What to do.
     pub(crate) remedy: String,
+    pub(crate) cause: Cause,
+}
+
+/// What others may have to know of a trouble beyond its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// This user may not ask.
+    Forbidden,
+    Other,
 }
 
 impl Trouble {
@@ -28,6 +37,19 @@ impl Trouble {
             what: what.into(),
             why: why.to_string(),
             remedy: remedy.into(),
+            cause: Cause::Other,
+        }
+    }
+
+    /// This user may not ask.
+    pub(crate) fn forbidden(
+        what: impl Into<String>,
+        why: impl fmt::Display,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            cause: Cause::Forbidden,
+            ..Self::new(Exit::Unreachable, what, why, remedy)
         }
     }
 

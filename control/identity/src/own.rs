@@ -13,9 +13,10 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::authority::{Authority, AuthorityError, BACKDATED};
+use crate::bundle::BundleError;
 use crate::leaf::{Leaf, LeafError};
 use crate::state::{StateDir, StateError};
-use crate::tls;
+use crate::{tls, verify};
 
 /// Who we are in handshakes: the leaf in use, as rustls asks for it. Every new handshake takes the leaf of the moment;
 /// running connections are not touched by a replacement.
@@ -234,6 +235,19 @@ impl OwnIdentity {
         let (start, end) = (current.issued_at.as_secs(), current.not_after.as_secs());
         let half = start + end.saturating_sub(start) / 2;
         Duration::from_secs(half.saturating_sub(now.as_secs()))
+    }
+
+    /// Whether the leaf in use is under this root, whatever the time; also while there is none, as there is none to replace.
+    ///
+    /// # Errors
+    /// A root that peers would not take as one.
+    pub fn is_under(&self, root: &CertificateDer<'_>) -> Result<bool, BundleError> {
+        let current = self.current.read();
+        let Some(current) = current.as_ref() else {
+            return Ok(true);
+        };
+        let (chain, root) = (&current.certified.cert, root.clone().into_owned());
+        verify::is_under(chain, root, self.id.trust_domain(), current.not_after)
     }
 
     /// Has our authority issue the next leaf and uses it from now on.

@@ -18,7 +18,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-use crate::bundle::{Bundle, SharedBundles};
+use crate::bundle::{Bundle, BundleError, SharedBundles};
 use crate::denials::Denials;
 use crate::presented::{self, LeafFacts};
 use crate::tls;
@@ -263,6 +263,23 @@ fn verify_path(
         }
     }
     Ok(())
+}
+
+/// Whether a path leads from this leaf, at the time `at`, to this root.
+///
+/// # Errors
+/// A root that is none.
+pub(crate) fn is_under(
+    chain: &[CertificateDer<'_>],
+    root: CertificateDer<'static>,
+    trust_domain: &TrustDomain,
+    at: UnixTime,
+) -> Result<bool, BundleError> {
+    let bundle = Bundle::new(trust_domain.clone(), vec![root], 0)?;
+    let Some((leaf, intermediates)) = chain.split_first() else {
+        return Ok(false);
+    };
+    Ok(verify_path(leaf, intermediates, &bundle, Side::Server, at).is_ok())
 }
 
 /// Says in our words what webpki found.

@@ -528,7 +528,7 @@ impl Source for Shared {
 
     fn closed_changed(&self) {
         let closed = self.consumers.closed();
-        self.plane.lock().set_closed_ports(&closed, now());
+        self.plane.lock().set_closed_ports(closed, now());
     }
 
     fn ended(&self) -> watch::Receiver<bool> {

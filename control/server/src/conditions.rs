@@ -77,6 +77,21 @@ impl Conditions {
         self.standing.remove(&(condition, about.clone())).is_some()
     }
 
+    /// Raises a condition if it `stands`, and clears it if not. Returns whether that is news.
+    pub fn set(
+        &mut self,
+        condition: Condition,
+        about: About,
+        stands: bool,
+        words: &str,
+        unix_ms: u64,
+    ) -> bool {
+        if stands {
+            return self.raise(condition, about, words, unix_ms);
+        }
+        self.clear(condition, &about)
+    }
+
     /// Leaves exactly those of one kind whose subject is among `about`.
     pub fn replace(
         &mut self,

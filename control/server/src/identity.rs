@@ -5,10 +5,11 @@
 //! should have been renewed. Whoever may open the socket may ask for the certificate of any gateway of this cluster.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corinth_api::identity::{SignRequest, SignResponse};
+use corinth_api::identity::{Issuer, SignRequest, SignResponse};
 use corinth_api::wire::identity as wire;
 use corinth_daemon::metrics::{IntCounterVec, Metrics, MetricsError};
 use corinth_identity::{
@@ -18,12 +19,17 @@ use corinth_model::{Condition, GatewayId, SpiffeId, TrustDomain};
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use crate::admin::refuse;
 use crate::app::Shared;
+use crate::link::OwnSide;
 use crate::plane::Plane;
+use crate::routes::Source;
 
 #[cfg(test)]
 mod tests;
@@ -234,8 +240,45 @@ impl Identity {
     }
 }
 
+/// Tells which root issues, now and whenever that changes, as long as somebody hears it and we run.
+async fn tell_issuer(
+    mut side: watch::Receiver<Arc<OwnSide>>,
+    mut ended: watch::Receiver<bool>,
+    told: mpsc::Sender<Result<wire::Issuer, Status>>,
+) {
+    let mut before = None;
+    loop {
+        let root = side.borrow_and_update().authority.root().to_vec();
+        if before.as_ref() != Some(&root) {
+            let issuer = Issuer::new(root.clone()).map(wire::Issuer::from);
+            let issuer = issuer.map_err(|error| Status::internal(error.to_string()));
+            if told.send(issuer).await.is_err() {
+                return;
+            }
+            before = Some(root);
+        }
+        tokio::select! {
+            changed = side.changed() => if changed.is_err() { return },
+            () = told.closed() => return,
+            _ = ended.wait_for(|ended| *ended) => return,
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl wire::identity_server::Identity for Identity {
+    type FollowIssuerStream = Pin<Box<dyn Stream<Item = Result<wire::Issuer, Status>> + Send>>;
+
+    async fn follow_issuer(
+        &self,
+        _: Request<wire::FollowIssuerRequest>,
+    ) -> Result<Response<Self::FollowIssuerStream>, Status> {
+        let (told, queue) = mpsc::channel(1);
+        let (side, ended) = (self.shared.side.subscribe(), self.shared.ended());
+        tokio::spawn(tell_issuer(side, ended, told));
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
+    }
+
     async fn sign(
         &self,
         request: Request<wire::SignRequest>,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use corinth_api::peering::Message;
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_model::{
-    ClusterName, Condition, Instance, MergeConflict, PortAllocator, PortBook, Route, ServiceId,
-    TrustDomain, Version,
+    ClusterName, Condition, Instance, MergeConflict, PortAllocator, PortBook, PortNumber, Route,
+    ServiceId, TrustDomain, Version,
 };
 
 use crate::cluster::{Declared, DeclaredLink, LinkMode};
@@ -116,6 +116,8 @@ pub struct Plane {
     learned_kept: u64,
     ports: PortBook,
     ports_left: PortsLeft,
+    /// Import ports that gateways cannot listen on, with why.
+    closed: BTreeMap<PortNumber, String>,
     tables: Tables,
     conditions: Conditions,
     dirty: Dirty,
@@ -128,8 +130,13 @@ enum PortsLeft {
     Unknown,
     /// Every route has one, and nothing else has.
     Some,
-    /// All are given, and none can be freed before then, in seconds since 1970.
-    NoneBefore(u64),
+    /// All are given, and none can be freed before then.
+    NoneBefore {
+        /// In seconds since 1970.
+        at_s: u64,
+        /// The same by the other clock: then it is tried again.
+        due: Instant,
+    },
 }
 
 /// How long what a peer tells waits for more of it, so that a snapshot is not merged word by word: this long, and so
@@ -178,6 +185,7 @@ impl Plane {
             learned_kept: 0,
             ports,
             ports_left: PortsLeft::Unknown,
+            closed: BTreeMap::new(),
             tables: Tables::new(tables),
             conditions: Conditions::default(),
             dirty: Dirty::default(),
@@ -379,7 +387,16 @@ impl Plane {
         timeouts
             .filter_map(|peer| peer.relation.poll_timeout())
             .chain(self.concludes_at())
+            .chain(self.ports_free_at())
             .min()
+    }
+
+    /// When an import port may be free for a route that has none.
+    fn ports_free_at(&self) -> Option<Instant> {
+        match self.ports_left {
+            PortsLeft::NoneBefore { due, .. } => Some(due),
+            PortsLeft::Unknown | PortsLeft::Some => None,
+        }
     }
 
     /// When conclusions are to be drawn from what has changed. Counted from when the first of it was seen, not from the
@@ -399,6 +416,9 @@ impl Plane {
         }
         if self.concludes_at().is_some_and(|at| at <= now.instant) {
             self.conclude(now, &mut effects);
+        }
+        if self.ports_free_at().is_some_and(|at| at <= now.instant) {
+            self.give_freed_ports(now, &mut effects);
         }
         effects
     }

@@ -19,6 +19,17 @@ const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(10);
 /// The longest life that a gateway can give its certificate, where it is not known how long it is.
 const LEAF_LIFETIME_MAX: Duration = Duration::from_hours(30 * 24);
 
+/// Keys that only the file of a control plane has, and not that of a gateway.
+const OWN_KEYS: &[&str] = &[
+    "socket",
+    "handover",
+    "objects",
+    "importPorts",
+    "streamsPerPeer",
+    "leafLifetime",
+    "admin",
+];
+
 /// How a control plane runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -136,7 +147,20 @@ impl Settings {
         Self::parse(&text, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<(Self, Process), SettingsError> {
+    /// Whether a text is meant to configure a control plane, be it right or wrong, and not a gateway.
+    #[must_use]
+    pub fn is_meant(text: &str) -> bool {
+        let mut keys = text
+            .lines()
+            .filter_map(|line| Some(line.split_once(':')?.0));
+        keys.any(|key| OWN_KEYS.contains(&key))
+    }
+
+    /// Reads the text of the file at `path`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str, path: &Path) -> Result<(Self, Process), SettingsError> {
         let wrong = |words: String| SettingsError::Wrong {
             path: path.to_owned(),
             words,

@@ -248,6 +248,12 @@ impl OwnRoots {
         }
     }
 
+    /// Where they are kept.
+    #[must_use]
+    pub const fn state_dir(&self) -> &StateDir {
+        &self.state_dir
+    }
+
     /// What the state directory holds now.
     ///
     /// # Errors

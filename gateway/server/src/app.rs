@@ -163,8 +163,8 @@ impl Gateway {
         if let (Identity::Control, Some(control)) = (&settings.identity, &settings.control) {
             let state_dir = StateDir::open(&settings.state_dir).map_err(IdentityError::State)?;
             let asker = Asker::new(Arc::clone(&node.own), state_dir, control, &metrics)?;
-            let is_there = node.own.certified().is_some();
-            let first = (!is_there).then(|| readiness.register(leaf::PENDING));
+            let first = leaf::pending(&node.own, &control.socket, now);
+            let first = first.map(|why| readiness.register(&why));
             tasks.push(tokio::spawn(
                 asker.run(first, Arc::new(DefaultTimeProvider)),
             ));

@@ -3,10 +3,12 @@
 //!
 //! ```text
 //! LeafKey ── request ──> control plane ── chain ──> OwnIdentity, then the state directory
+//!     ^                        └── issuer: which root signs
+//!     └── at half life, and when another root signs
 //! ```
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,10 +24,11 @@ use corinth_daemon::{
 use corinth_identity::{
     AuthorityError, Leaf, LeafError, LeafKey, OwnIdentity, RenewalError, StateDir, StateError,
 };
-use corinth_model::{Condition, SpiffeId};
+use corinth_model::{Condition, Failure, Reason, SpiffeId};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use rustls_pki_types::CertificateDer;
 use tokio::{
+    sync::watch,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -33,9 +36,8 @@ use tracing::{info, warn};
 
 use crate::{feed::connect, settings::Control};
 
-/// What `/readyz` shows while there is no certificate.
-pub(crate) const PENDING: &str = "certificate: none on disk, and none from the control plane yet";
-
+/// How streams to peers end once our certificate has expired.
+const EXPIRED: Reason = Reason::Failed(Failure::CertificateExpired);
 /// Key and chain in the state directory; one file, so that they are always those of each other.
 const FILE: &str = "gateway-leaf.pem";
 /// The clock is looked at this often: it may be set while we wait.
@@ -46,8 +48,13 @@ const GAP_MIN: Duration = Duration::from_millis(250);
 const GAP_MAX: Duration = Duration::from_secs(30);
 /// Two certificates are not asked for within this time, however short they live.
 const RENEWED_GAP: Duration = Duration::from_secs(1);
+/// When another root signs, gateways ask for a certificate under it within this time, each at a moment of its own.
+const SPREAD: Duration = Duration::from_secs(2);
 /// How long a control plane may take to sign.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// A root of our own trust domain.
+type Root = CertificateDer<'static>;
 
 /// Why a certificate on disk is not used.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +65,6 @@ enum KeptError {
     Leaf(#[from] LeafError),
     #[error("it is for {0}")]
     OtherIdentity(Box<SpiffeId>),
-    #[error("it has expired")]
-    Expired,
 }
 
 /// Why there is no new certificate.
@@ -97,9 +102,18 @@ impl AskError {
     }
 }
 
-/// The certificate on disk, or the wait for the first one.
+/// The certificate on disk, or the wait for the first one. One that has expired is as good as it was to a gateway that
+/// ran when it did: it reaches no peer, and says why.
 pub(crate) fn kept(state_dir: &StateDir, id: &SpiffeId, now: UnixTime) -> OwnIdentity {
-    match read(state_dir, id, now) {
+    match read(state_dir, id) {
+        Ok(Some(own)) if own.not_after() < now => {
+            warn!(
+                code = EXPIRED.code(),
+                not_after = own.not_after().as_secs(),
+                "the certificate on disk has expired; no peer can be reached before the control plane issues the next one"
+            );
+            return own;
+        }
         Ok(Some(own)) => {
             info!(
                 not_after = own.not_after().as_secs(),
@@ -113,11 +127,7 @@ pub(crate) fn kept(state_dir: &StateDir, id: &SpiffeId, now: UnixTime) -> OwnIde
     OwnIdentity::awaiting(id.clone())
 }
 
-fn read(
-    state_dir: &StateDir,
-    id: &SpiffeId,
-    now: UnixTime,
-) -> Result<Option<OwnIdentity>, KeptError> {
+fn read(state_dir: &StateDir, id: &SpiffeId) -> Result<Option<OwnIdentity>, KeptError> {
     let Some(text) = state_dir.read(FILE)? else {
         return Ok(None);
     };
@@ -125,10 +135,22 @@ fn read(
     if leaf.id() != id {
         return Err(KeptError::OtherIdentity(Box::new(leaf.id().clone())));
     }
-    if leaf.not_after() < now {
-        return Err(KeptError::Expired);
-    }
     Ok(Some(OwnIdentity::from_leaf(&leaf)?))
+}
+
+/// What `/readyz` shows while there is no certificate that holds: why, and what to do. `None` if there is one.
+pub(crate) fn pending(own: &OwnIdentity, socket: &Path, now: UnixTime) -> Option<String> {
+    if own.certified().is_none() {
+        return Some("certificate: none on disk, and none from the control plane yet".to_owned());
+    }
+    let (code, socket) = (EXPIRED.code(), socket.display());
+    (own.not_after() < now).then(|| {
+        format!(
+            "certificate: expired at {}, so that no peer can be reached ({code}); start the control plane at {socket}, \
+             which issues the next one",
+            end(own)
+        )
+    })
 }
 
 /// How long our certificate holds, in words.
@@ -136,11 +158,8 @@ pub(crate) fn words(own: &OwnIdentity, now: UnixTime) -> String {
     if own.certified().is_none() {
         return "certificate: none yet".to_owned();
     }
-    let not_after = own.not_after().as_secs();
-    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after));
-    let until = until.and_then(|until| jiff::Timestamp::try_from(until).ok());
-    let until = until.map_or_else(|| not_after.to_string(), |until| until.to_string());
-    match not_after.checked_sub(now.as_secs()) {
+    let until = end(own);
+    match own.not_after().as_secs().checked_sub(now.as_secs()) {
         Some(left_s) if own.is_expiring(now) => {
             let code = Condition::CertificateExpiring.code();
             format!("certificate: until {until}, only {left_s} s left ({code})")
@@ -148,6 +167,14 @@ pub(crate) fn words(own: &OwnIdentity, now: UnixTime) -> String {
         Some(left_s) => format!("certificate: until {until}, {left_s} s left"),
         None => format!("certificate: expired at {until}"),
     }
+}
+
+/// The last second of our certificate.
+fn end(own: &OwnIdentity) -> String {
+    let not_after = own.not_after().as_secs();
+    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after));
+    let until = until.and_then(|until| jiff::Timestamp::try_from(until).ok());
+    until.map_or_else(|| not_after.to_string(), |until| until.to_string())
 }
 
 /// Asks the control plane for our certificates.
@@ -177,15 +204,34 @@ impl Asker {
         })
     }
 
-    /// Gets a certificate whenever one is due, until the task is aborted. `first` is done when the first one is there.
-    pub(crate) async fn run(self, mut first: Option<Pending>, clock: Arc<dyn TimeProvider>) {
+    /// Gets a certificate whenever one is due, until the task is aborted. `first` is done when the first one is there
+    /// that holds.
+    pub(crate) async fn run(self, first: Option<Pending>, clock: Arc<dyn TimeProvider>) {
+        let (told, issuer) = watch::channel(None);
+        tokio::select! {
+            () = issuer::follow(&self.socket, &told) => {}
+            () = self.renew_always(first, issuer, clock) => {}
+        }
+    }
+
+    async fn renew_always(
+        &self,
+        mut first: Option<Pending>,
+        mut issuer: watch::Receiver<Option<Root>>,
+        clock: Arc<dyn TimeProvider>,
+    ) {
         let mut gap = GAP_MIN;
         let mut told = None;
         let mut is_told_expiring = false;
+        // Another root signs than the one that ours is under.
+        let mut is_superseded = false;
         while let Some(now) = clock.current_time() {
             let wait = self.own.next_renewal(now);
-            if !wait.is_zero() {
-                sleep(wait.min(LOOK)).await;
+            if !wait.is_zero() && !is_superseded {
+                tokio::select! {
+                    () = sleep(wait.min(LOOK)) => {}
+                    root = next(&mut issuer) => is_superseded = self.is_superseded_by(&root).await,
+                }
                 continue;
             }
             let Err(error) = self.renew(now).await else {
@@ -195,6 +241,7 @@ impl Asker {
                     "certificate from the control plane"
                 );
                 (gap, told, is_told_expiring, first) = (GAP_MIN, None, false, None);
+                is_superseded = false;
                 sleep(RENEWED_GAP).await;
                 continue;
             };
@@ -216,9 +263,31 @@ impl Asker {
                 );
                 is_told_expiring = true;
             }
-            // Spread, so that gateways that lost it together do not return together.
-            sleep(gap.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            gap = (gap * 2).min(GAP_MAX);
+            tokio::select! {
+                // Spread, so that gateways that lost it together do not return together.
+                () = sleep(gap.mul_f64(0.75 + fastrand::f64() / 2.0)) => gap = (gap * 2).min(GAP_MAX),
+                // It is back.
+                root = next(&mut issuer) => {
+                    gap = GAP_MIN;
+                    is_superseded |= self.is_superseded_by(&root).await;
+                }
+            }
+        }
+    }
+
+    /// Whether our certificate is not under the root that signs now; answers then after a part of [`SPREAD`].
+    async fn is_superseded_by(&self, root: &Root) -> bool {
+        match self.own.is_under(root) {
+            Ok(true) => false,
+            Ok(false) => {
+                info!("another root issues by now; a certificate under it is asked for");
+                sleep(SPREAD.mul_f64(fastrand::f64())).await;
+                true
+            }
+            Err(error) => {
+                warn!(%error, "the control plane tells of a root that is none");
+                false
+            }
         }
     }
 
@@ -257,6 +326,18 @@ impl Asker {
     }
 }
 
+/// The next root that is told. Cancel-safe.
+async fn next(issuer: &mut watch::Receiver<Option<Root>>) -> Root {
+    loop {
+        if issuer.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if let Some(root) = issuer.borrow_and_update().clone() {
+            return root;
+        }
+    }
+}
+
 fn refused(status: &tonic::Status) -> AskError {
     let code = status.metadata().get("corinth-code");
     let code = code.and_then(|code| code.to_str().ok());
@@ -267,6 +348,8 @@ fn refused(status: &tonic::Status) -> AskError {
         words: connect::status_words(status),
     }
 }
+
+mod issuer;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,14 @@ pub struct SignResponse {
     #[prost(uint64, tag = "2")]
     pub not_after: u64,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowIssuerRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Issuer {
+    /// The root that signs from now on: one DER certificate of at most 16384 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+}
 /// Generated client implementations.
 pub mod identity_client {
     #![allow(
@@ -126,6 +134,30 @@ pub mod identity_client {
                 .insert(GrpcMethod::new("corinth.identity.v1.Identity", "Sign"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn follow_issuer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowIssuerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Issuer>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/corinth.identity.v1.Identity/FollowIssuer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("corinth.identity.v1.Identity", "FollowIssuer"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -145,6 +177,19 @@ pub mod identity_server {
             &self,
             request: tonic::Request<super::SignRequest>,
         ) -> std::result::Result<tonic::Response<super::SignResponse>, tonic::Status>;
+        /// Server streaming response type for the FollowIssuer method.
+        type FollowIssuerStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Issuer, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn follow_issuer(
+            &self,
+            request: tonic::Request<super::FollowIssuerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::FollowIssuerStream>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct IdentityServer<T> {
@@ -261,6 +306,52 @@ pub mod identity_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/corinth.identity.v1.Identity/FollowIssuer" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowIssuerSvc<T: Identity>(pub Arc<T>);
+                    impl<
+                        T: Identity,
+                    > tonic::server::ServerStreamingService<super::FollowIssuerRequest>
+                    for FollowIssuerSvc<T> {
+                        type Response = super::Issuer;
+                        type ResponseStream = T::FollowIssuerStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowIssuerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Identity>::follow_issuer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowIssuerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -21,6 +21,24 @@ fn messages_survive_the_wire() {
 }
 
 #[test]
+fn an_issuer_survives_the_wire_unless_it_is_of_no_size_or_too_much() {
+    for (bytes, is_good) in [
+        (0, false),
+        (1, true),
+        (CERTIFICATE_MAX_BYTES, true),
+        (CERTIFICATE_MAX_BYTES + 1, false),
+    ] {
+        let sent = wire::Issuer {
+            root: vec![1; bytes],
+        };
+        let read = Issuer::try_from(sent.clone());
+        let refused = IdentityError { field: "root" };
+        let expected = if is_good { Ok(sent) } else { Err(refused) };
+        assert_eq!(read.map(wire::Issuer::from), expected, "{bytes}");
+    }
+}
+
+#[test]
 fn a_request_of_no_size_or_too_much_is_refused() {
     for bytes in [0, SIGNING_REQUEST_MAX_BYTES + 1] {
         let sent = wire::SignRequest {

@@ -14,7 +14,8 @@ pub(crate) struct ControlArgs {
     /// The socket of the control plane [env: CORINTH_CONTROL].
     #[arg(long, value_name = "PATH", conflicts_with = "config")]
     pub(crate) control: Option<PathBuf>,
-    /// The YAML file that configures the node, which says where the socket is [env: CORINTH_CONFIG].
+    /// The YAML file that configures the node or its control plane, which says where the socket is
+    /// [env: CORINTH_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// How long to wait for an answer; with --wait, for all there is to wait for.
@@ -28,7 +29,7 @@ pub(crate) struct ControlsArgs {
     /// The socket of a control plane; can be repeated [env: CORINTH_CONTROL].
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Vec<PathBuf>,
-    /// The YAML file that configures a node; can be repeated [env: CORINTH_CONFIG].
+    /// The YAML file that configures a node or its control plane; can be repeated [env: CORINTH_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Vec<PathBuf>,
     /// How long to wait for each answer.

@@ -36,7 +36,7 @@ pub(super) struct Observed {
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     pub(super) resolved: Result<Vec<SocketAddr>, String>,
-    /// How long the first address took to answer.
+    /// How long the first address took that answered; all are called at once.
     pub(super) answered: Result<Duration, String>,
 }
 
@@ -73,6 +73,21 @@ async fn ask(control: &Control) -> Observed {
 }
 
 impl Observed {
+    /// What the control plane did not tell although it answered, and why.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let parts = [
+            ("exports", self.exports.as_ref().err()),
+            ("imports", self.imports.as_ref().err()),
+            ("certificates", self.certificates.as_ref().err()),
+        ];
+        let missing = parts
+            .into_iter()
+            .filter_map(|(what, why)| Some((what, why?)));
+        missing
+            .map(|(what, why)| format!("{what}: {why}"))
+            .collect()
+    }
+
     fn nothing(place: &Place, trouble: &Trouble) -> Self {
         let why = || trouble.why.clone();
         Self {
@@ -105,17 +120,26 @@ async fn probe(address: &str) -> Probe {
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(too_late()),
     };
-    let mut answered = Err("it has no address".to_owned());
-    for address in resolved.iter().flatten() {
-        let begun = Instant::now();
-        answered = match timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(_)) => Ok(begun.elapsed()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(too_late()),
-        };
-        if answered.is_ok() {
-            break;
+    let begun = Instant::now();
+    let mut calls: JoinSet<_> = resolved
+        .iter()
+        .flatten()
+        .map(|address| TcpStream::connect(*address))
+        .collect();
+    let first = async {
+        let mut answered = Err("it has no address".to_owned());
+        while let Some(called) = calls.join_next().await {
+            answered = match called {
+                Ok(Ok(_)) => return Ok(begun.elapsed()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
         }
+        answered
+    };
+    let answered = timeout(PROBE_TIMEOUT, first).await;
+    Probe {
+        answered: answered.unwrap_or_else(|_| Err(too_late())),
+        resolved,
     }
-    Probe { resolved, answered }
 }

@@ -1,6 +1,6 @@
 //! One conversation with one control plane.
 
-use std::{error::Error, fmt, future::Future, time::Duration};
+use std::{error::Error, fmt, future::Future, io, time::Duration};
 
 use corinth_api::wire::admin::{StatusRequest, admin_client::AdminClient, status_request::Kind};
 use serde::de::DeserializeOwned;
@@ -71,7 +71,7 @@ impl Control {
         // The library connects when first asked, and then no longer says what the system said.
         UnixStream::connect(&place.socket)
             .await
-            .map_err(|error| unreachable(&place, error))?;
+            .map_err(|error| not_connected(&place, &error))?;
         let path = place.socket.to_str();
         let endpoint = path.map(|path| Endpoint::from_shared(format!("unix:{path}")));
         let Some(Ok(endpoint)) = endpoint else {
@@ -186,6 +186,17 @@ fn exit(code: Code) -> Exit {
     }
 }
 
+fn not_connected(place: &Place, error: &io::Error) -> Trouble {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Trouble::forbidden(
+            format!("this user may not ask the control plane at {place}"),
+            error,
+            "ask as the user that the control plane runs as: only who owns its socket may open it",
+        );
+    }
+    unreachable(place, error)
+}
+
 fn unreachable(place: &Place, why: impl fmt::Display) -> Trouble {
     Trouble::new(
         Exit::Unreachable,
@@ -202,4 +213,30 @@ fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
         error = cause;
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::trouble::Cause;
+
+    #[test]
+    fn who_may_not_ask_is_told_so_and_not_to_start_anything() {
+        let place = Place::socket(Path::new("/c.sock"));
+        let trouble = |kind: io::ErrorKind| not_connected(&place, &kind.into());
+        let forbidden = trouble(io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            (forbidden.exit, forbidden.cause),
+            (Exit::Unreachable, Cause::Forbidden)
+        );
+        assert!(
+            forbidden.remedy.starts_with("ask as the user"),
+            "{}",
+            forbidden.remedy
+        );
+        let gone = trouble(io::ErrorKind::ConnectionRefused);
+        assert_eq!((gone.exit, gone.cause), (Exit::Unreachable, Cause::Other));
+    }
 }

@@ -8,17 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use corinth_gateway::settings::Settings;
+use corinth_gateway::settings::Control;
 
 use crate::{
     args::{ControlArgs, ControlsArgs},
-    config,
+    config::{self, NodeSettings},
     exit::Exit,
     trouble::Trouble,
 };
-
-/// The socket, in the state directory.
-const SOCKET: &str = "control.sock";
 
 /// Where a control plane answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +36,19 @@ impl Place {
     /// The control plane of the node that this file configures. It may run although the file has a mistake by now.
     pub(crate) fn of_config(path: &Path) -> Result<Self, Trouble> {
         let text = config::read(path)?;
-        let settings = Settings::parse(&text, path).ok();
+        let settings = match NodeSettings::parse(&text, path) {
+            Ok(NodeSettings::Gateway(settings)) => settings,
+            Ok(NodeSettings::Control(settings)) => return Ok(Self::socket(&settings.socket)),
+            Err(_) => return Ok(Self::socket(&Control::socket_of(&text, path))),
+        };
+        let control = match &settings.control {
+            // A node with `gateways` runs a control plane itself.
+            Some(control) if settings.gateways.is_empty() => control.clone(),
+            Some(_) | None => Control::in_state_dir(&settings.state_dir),
+        };
         Ok(Self {
-            socket: Settings::state_dir_of(&text, path).join(SOCKET),
-            admin: settings.map(|settings| settings.listen.admin.to_string()),
+            socket: control.socket,
+            admin: Some(settings.listen.admin.to_string()),
         })
     }
 
@@ -134,6 +140,43 @@ mod tests {
             variable,
         )?;
         Ok(places.into_iter().map(|place| place.socket).collect())
+    }
+
+    #[test]
+    fn the_socket_is_the_one_that_the_configuration_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("node.yaml");
+        let place = |text: &str| {
+            std::fs::write(&config, format!("cluster: east\nstateDir: s\n{text}")).unwrap();
+            let place = Place::of_config(&config).unwrap();
+            let socket = place.socket.strip_prefix(folder.path()).unwrap();
+            (socket.to_str().unwrap().to_owned(), place.admin.is_some())
+        };
+        for (text, socket, has_admin) in [
+            ("", "s/control.sock", true),
+            ("control: {socket: shared/c.sock}\n", "shared/c.sock", true),
+            (
+                "control: {handover: shared/h.sock}\n",
+                "s/control.sock",
+                true,
+            ),
+            (
+                "control: {socket: c.sock}\ngateways: ['g:1']\n",
+                "s/control.sock",
+                true,
+            ),
+            (
+                "socket: shared/c.sock\nleafLifetime: 24h\n",
+                "shared/c.sock",
+                false,
+            ),
+            ("objects: links.yaml\n", "s/control.sock", false),
+            // With a mistake.
+            ("control: {socket: c.sock}\nworkers: -1\n", "c.sock", false),
+            ("socket: c.sock\nleafLifetime: 1d\n", "c.sock", false),
+        ] {
+            assert_eq!(place(text), (socket.to_owned(), has_admin), "{text}");
+        }
     }
 
     #[test]

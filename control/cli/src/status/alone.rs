@@ -9,13 +9,15 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use tokio::task::JoinSet;
+
 use crate::{
     admin,
     args::{AdminArgs, StatusArgs},
     control::Place,
     run,
     terminal::{Mark, Style, plain},
-    trouble::Trouble,
+    trouble::{Cause, Trouble},
 };
 
 /// Where a gateway shows itself unless told otherwise.
@@ -30,7 +32,9 @@ const DAY_S: i64 = 24 * HOUR_S;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Alone {
     pub(super) cluster: String,
-    control_plane: &'static str,
+    pub(super) control_plane: Absence,
+    /// Whether one of its gateways is connected to it all the same.
+    is_connected: bool,
     /// The socket on which the control plane does not answer.
     socket: PathBuf,
     /// The admin addresses of the gateways that were asked.
@@ -43,48 +47,100 @@ pub(super) struct Alone {
     is_certificate_from_control: bool,
 }
 
+/// Why nothing is known from the control plane itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Absence {
+    /// Nobody is there, or nobody answers.
+    Unreachable,
+    /// This user may not ask it.
+    Forbidden,
+}
+
+impl From<Cause> for Absence {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Forbidden => Self::Forbidden,
+            Cause::Other => Self::Unreachable,
+        }
+    }
+}
+
+impl Absence {
+    /// As a table shows it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "no answer",
+            Self::Forbidden => "not allowed",
+        }
+    }
+}
+
+/// What gateways said.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// For each control plane that is silent, what its gateways say, if any does.
+    pub(super) alone: Vec<Option<Alone>>,
+    /// Gateways that were asked for by name and did not say anything.
+    pub(super) silent: Vec<Trouble>,
+}
+
 /// The page `/control` of a gateway.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Page {
     cluster: String,
     socket: PathBuf,
+    connected: bool,
     certificate_not_after: i64,
     is_certificate_from_control: bool,
 }
 
-/// Asks the gateways that may follow those who are `silent`; for each of them what its gateways say, if any does.
-pub(super) fn ask(silent: &[Place], args: &StatusArgs) -> Result<Vec<Option<Alone>>, Trouble> {
+/// Asks the gateways that may follow those who are `silent`, all at once.
+pub(super) fn ask(silent: &[(Place, Trouble)], args: &StatusArgs) -> Result<Heard, Trouble> {
     if silent.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Heard::default());
     }
-    let configured = silent.iter().filter_map(|place| place.admin.clone());
+    let configured = silent.iter().filter_map(|(place, _)| place.admin.clone());
     let mut addresses: BTreeSet<_> = args.admin.iter().cloned().chain(configured).collect();
     if addresses.is_empty() {
         addresses.insert(ADMIN.to_owned());
     }
-    let pages = run::runtime()?.block_on(async {
-        let mut pages = Vec::new();
+    let timeout = args.controls.timeout;
+    let mut answers = run::runtime()?.block_on(async {
+        let mut asked = JoinSet::new();
         for admin in addresses {
-            let timeout = args.controls.timeout;
-            let asked = AdminArgs { admin, timeout };
-            // Whoever has no such page follows no control plane, or is no gateway.
-            if let Ok(page) = admin::ask::<Page>(&asked, "/control").await {
-                pages.push((asked.admin, page));
-            }
+            asked.spawn(async move {
+                let asked = AdminArgs { admin, timeout };
+                let page = admin::ask::<Page>(&asked, "/control").await;
+                (asked.admin, page)
+            });
         }
-        pages
+        asked.join_all().await
     });
+    answers.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let (mut pages, mut without) = (Vec::new(), Vec::new());
+    for (admin, answer) in answers {
+        match answer {
+            Ok(page) => pages.push((admin, page)),
+            Err(trouble) if args.admin.contains(&admin) => without.push(trouble),
+            // Whoever has no such page follows no control plane, or is no gateway.
+            Err(_) => {}
+        }
+    }
     let now = Timestamp::now().as_second();
-    let found = silent
+    let alone = silent
         .iter()
-        .map(|place| Alone::of(&place.socket, &pages, now));
-    Ok(found.collect())
+        .map(|(place, trouble)| Alone::of(&place.socket, trouble.cause, &pages, now));
+    Ok(Heard {
+        alone: alone.collect(),
+        silent: without,
+    })
 }
 
 impl Alone {
     /// What those of `pages` say whose control plane is the one at `socket`.
-    fn of(socket: &Path, pages: &[(String, Page)], now: i64) -> Option<Self> {
+    fn of(socket: &Path, cause: Cause, pages: &[(String, Page)], now: i64) -> Option<Self> {
         let place = resolved(socket);
         let follows = |(_, page): &&(String, Page)| resolved(&page.socket) == place;
         let pages: Vec<_> = pages.iter().filter(follows).collect();
@@ -98,7 +154,8 @@ impl Alone {
         let (_, first) = pages.iter().min_by_key(first)?;
         Some(Self {
             cluster: first.cluster.clone(),
-            control_plane: "unreachable",
+            control_plane: cause.into(),
+            is_connected: pages.iter().any(|(_, page)| page.connected),
             socket: socket.to_owned(),
             gateways: pages.iter().map(|(admin, _)| admin.clone()).collect(),
             certificate_not_after: first.certificate_not_after,
@@ -113,15 +170,37 @@ impl Alone {
         self
     }
 
-    /// Two lines: for how long its certificates do without the control plane, and what to do.
+    /// For how long its certificates do without the control plane, who says so, and what to do.
     pub(super) fn lines(&self, style: Style) -> String {
-        let (mark, words) = self.words();
+        let (mark, certificates) = self.words();
+        let (control, remedy) = self.about_control();
         let gateways = plain(&self.gateways.join(", "));
         format!(
-            "{} control plane unreachable; {words}\n    seen  by gateway {gateways}\n    do    start the control \
-             plane; until then nothing changes, and open connections go on\n",
+            "{} {control}; {certificates}\n    seen  by gateway {gateways}\n    do    {remedy}\n",
             style.mark(mark)
         )
+    }
+
+    /// How the control plane is, and what to do.
+    const fn about_control(&self) -> (&'static str, &'static str) {
+        match (self.control_plane, self.is_connected) {
+            (Absence::Unreachable, false) => (
+                "control plane unreachable",
+                "start the control plane; until then nothing changes, and open connections go on",
+            ),
+            (Absence::Unreachable, true) => (
+                "control plane does not answer here, but its gateways are connected to it",
+                "ask again with a longer --timeout, and look into the log of the control plane",
+            ),
+            (Absence::Forbidden, true) => (
+                "control plane runs, but this user may not ask it",
+                "ask as the user that it runs as: only who owns its socket may open it",
+            ),
+            (Absence::Forbidden, false) => (
+                "this user may not ask the control plane, and its gateways do not reach it",
+                "ask as the user that it runs as, and start it unless it runs",
+            ),
+        }
     }
 
     fn words(&self) -> (Mark, String) {
@@ -180,6 +259,7 @@ mod tests {
         Page {
             cluster: "east".to_owned(),
             socket: socket.into(),
+            connected: false,
             certificate_not_after: not_after,
             is_certificate_from_control: from_control,
         }
@@ -187,7 +267,7 @@ mod tests {
 
     fn words(not_after: i64, from_control: bool) -> String {
         let pages = [(ADMIN.to_owned(), page("/c.sock", not_after, from_control))];
-        let alone = Alone::of(Path::new("/c.sock"), &pages, NOW).unwrap();
+        let alone = Alone::of(Path::new("/c.sock"), Cause::Other, &pages, NOW).unwrap();
         alone.words().1
     }
 
@@ -219,17 +299,43 @@ mod tests {
             ("c:1".to_owned(), page("/c.sock", NOW + 5, true)),
             ("d:1".to_owned(), page("/./c.sock", NOW + 2, false)),
         ];
-        let alone = Alone::of(Path::new("/c.sock"), &pages, NOW).unwrap();
+        let alone = Alone::of(Path::new("/c.sock"), Cause::Other, &pages, NOW).unwrap();
         assert_eq!(alone.certificate_left_s, 5);
         assert_eq!(alone.gateways, ["b:1", "c:1", "d:1"]);
-        assert_eq!(Alone::of(Path::new("/d.sock"), &pages, NOW), None);
+        assert_eq!(
+            Alone::of(Path::new("/d.sock"), Cause::Other, &pages, NOW),
+            None
+        );
+    }
+
+    #[test]
+    fn one_that_this_user_may_not_ask_is_told_from_one_that_does_not_run() {
+        let told = |cause, connected| {
+            let page = Page {
+                connected,
+                ..page("/c.sock", NOW + 60, true)
+            };
+            let pages = [(ADMIN.to_owned(), page)];
+            let alone = Alone::of(Path::new("/c.sock"), cause, &pages, NOW).unwrap();
+            alone.about_control()
+        };
+        let (seen, remedy) = told(Cause::Forbidden, true);
+        assert_eq!(seen, "control plane runs, but this user may not ask it");
+        assert!(remedy.starts_with("ask as the user") && !remedy.contains("start"));
+        assert!(
+            told(Cause::Other, false)
+                .1
+                .starts_with("start the control plane")
+        );
+        assert!(!told(Cause::Other, true).1.contains("start"));
+        assert!(told(Cause::Forbidden, false).1.contains("start it unless"));
     }
 
     #[test]
     fn a_second_less_is_no_change_but_the_end_is() {
         let at = |now| {
             let pages = [(ADMIN.to_owned(), page("/c.sock", NOW, true))];
-            Alone::of(Path::new("/c.sock"), &pages, now)
+            Alone::of(Path::new("/c.sock"), Cause::Other, &pages, now)
                 .unwrap()
                 .settled()
         };

@@ -4,13 +4,14 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     process::Stdio,
+    sync::{Arc, Barrier},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::plane::{Answers, Plane};
-use super::support::{Folder, Ran, command, corinth};
+use super::support::{Folder, Ran, command, corinth, free_address};
 
 /// `east` in a folder of its own.
 fn east(folder: &Folder, answers: Answers) -> Plane {
@@ -436,7 +437,7 @@ fn a_gateway_says_how_long_it_does_without_a_control_plane_that_is_silent() {
     let left = envelope["items"][0]["certificateLeftS"].as_i64().unwrap();
     assert!((LEFT_S - 30..=LEFT_S).contains(&left), "{left}");
     let item = json!({
-        "cluster": "east", "controlPlane": "unreachable", "socket": socket, "gateways": [admin],
+        "cluster": "east", "controlPlane": "unreachable", "isConnected": false, "socket": socket, "gateways": [admin],
         "certificateNotAfter": not_after, "certificateLeftS": left, "isCertificateFromControl": true,
     });
     assert_eq!(envelope["items"], json!([item]));
@@ -446,8 +447,40 @@ fn a_gateway_says_how_long_it_does_without_a_control_plane_that_is_silent() {
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
 }
 
+#[test]
+fn gateways_are_asked_at_once_and_one_that_does_not_answer_is_named() {
+    let folder = Folder::new();
+    let socket = folder.named("control.sock");
+    let page = json!({
+        "cluster": "east", "socket": socket, "connected": false,
+        "certificateNotAfter": 4_102_444_800_u64, "isCertificateFromControl": true,
+    });
+    // Neither answers before the other one was asked too.
+    let both = Arc::new(Barrier::new(2));
+    let [one, other] = [(); 2].map(|()| gateway_with(page.to_string(), Arc::clone(&both)));
+    let nowhere = free_address().to_string();
+    let asked = ["status", "--control", &socket, "-o", "json"];
+    let named = [&one, &other, &nowhere].map(|admin| ["--admin", admin]);
+    let ran = corinth(&[&asked[..], &named.concat()].concat());
+    assert_eq!(ran.code, 3);
+    let envelope = ran.envelope("ClusterStatus");
+    let mut answered = [one, other];
+    answered.sort();
+    assert_eq!(envelope["items"][0]["gateways"], json!(answered));
+    let silent = format!("no answer from the gateway at {nowhere}");
+    let errors = envelope["errors"].as_array().unwrap();
+    let is_named = |error: &Value| error.as_str().unwrap().starts_with(&silent);
+    assert!(errors.iter().any(is_named), "{errors:?}");
+    assert!(ran.stderr.contains(&silent), "{}", ran.stderr);
+}
+
 /// The admin page `/control` of a gateway, at the address that is returned.
 fn gateway(page: String) -> String {
+    gateway_with(page, Arc::new(Barrier::new(1)))
+}
+
+/// The same, of one that answers when as many were asked as the barrier waits for.
+fn gateway_with(page: String, asked: Arc<Barrier>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -457,6 +490,7 @@ fn gateway(page: String) -> String {
             let request = lines.next().unwrap().unwrap();
             assert_eq!(request, "GET /control HTTP/1.1");
             lines.find(|line| line.as_ref().unwrap().is_empty());
+            asked.wait();
             let length = page.len();
             write!(
                 socket,
@@ -525,6 +559,20 @@ fn a_check_that_cannot_look_says_so() {
         "{}",
         ran.stdout
     );
+}
+
+#[test]
+fn a_check_to_which_a_part_was_not_told_is_partial() {
+    let folder = Folder::new();
+    let mut answers = Answers::healthy();
+    answers.imports = json!("nothing that is known here");
+    let plane = east(&folder, answers);
+    let ran = ask(&plane, &["check", "--skip", "CRN303", "-o", "json"]);
+    assert_eq!(ran.code, 5, "{}", ran.stdout);
+    let envelope = ran.envelope("CheckReport");
+    assert_eq!(envelope["partial"], true);
+    let error = envelope["errors"][0].as_str().unwrap();
+    assert!(error.starts_with("imports: "), "{error}");
 }
 
 #[test]

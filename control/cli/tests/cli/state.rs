@@ -110,6 +110,63 @@ fn a_control_plane_comes_back_as_another_instance_with_its_links() {
 }
 
 #[test]
+fn the_node_of_a_control_plane_of_its_own_is_backed_up_and_restored() {
+    let folder = Folder::new();
+    let config = folder.put(
+        "control.yaml",
+        "cluster: east\nstateDir: control\nsocket: shared/control.sock\nobjects: links.yaml\nleafLifetime: 24h\n",
+    );
+    let bundle = corinth(&["bundle", "--config", &config]);
+    assert_eq!(bundle.code, 0, "{}", bundle.stderr);
+    assert!(bundle.stdout.starts_with("-----BEGIN CERTIFICATE-----\n"));
+    let archive = folder.named("east.backup");
+    let ran = backup(&config, &archive, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let beside = format!(
+        "declared in {}, which is not in it",
+        folder.named("links.yaml")
+    );
+    assert!(ran.stderr.contains(&beside), "{}", ran.stderr);
+    fs::remove_dir_all(folder.file("control")).unwrap();
+    let ran = restore(&config, &archive, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let again = corinth(&["bundle", "--config", &config]).result();
+    assert_eq!(again, bundle.stdout);
+}
+
+#[test]
+fn a_gateway_without_an_authority_says_where_it_is_and_a_wrong_control_plane_what_is_wrong() {
+    let folder = Folder::new();
+    let gateway = folder.put(
+        "gateway.yaml",
+        "cluster: east\nstateDir: gateway\ncontrol: {socket: c.sock}\nidentity: {issuer: control}\n",
+    );
+    let archive = folder.named("east.backup");
+    corinth(&["bundle", "--config", &gateway]).trouble(
+        10,
+        "the roots of this node cannot be printed",
+        "its certificate is issued by its control plane, which has the roots",
+        "name the configuration of the control plane with --config",
+    );
+    backup(&gateway, &archive, &[]).trouble(
+        10,
+        &format!("no backup was written to {archive}"),
+        "the certificate of this gateway is issued by its control plane",
+        "name the configuration of the control plane with --config; everything here grows anew",
+    );
+    let control = folder.put(
+        "control.yaml",
+        "cluster: east\nstateDir: control\nleafLifetime: 1d\n",
+    );
+    corinth(&["bundle", "--config", &control]).trouble(
+        10,
+        &format!("{control} cannot be used"),
+        &format!("{control}: leafLifetime: write a time from 10s to 30 days, such as 24h"),
+        "correct the file; corinth-control reads the same one",
+    );
+}
+
+#[test]
 fn neither_a_backup_nor_a_state_is_overwritten_without_being_told() {
     let (folder, config, bundle) = node();
     let archive = folder.put("east.backup", "precious");

@@ -42,6 +42,18 @@ fn who_waits_for_the_first_leaf_shows_none_and_then_that() {
 }
 
 #[test]
+fn leaf_is_known_to_be_under_its_root_and_no_other_whenever_that_is_asked() {
+    let [one, other] = [(); 2].map(|()| Authority::create(domain(A), at(NOW)).unwrap());
+    let own = OwnIdentity::awaiting(gateway(A));
+    assert!(own.is_under(one.root()).unwrap(), "there is none");
+    let leaf = one.issue(&gateway(A), &[], at(NOW), LEAF_LIFETIME).unwrap();
+    own.replace(&leaf).unwrap();
+    assert!(own.is_under(one.root()).unwrap());
+    assert!(!own.is_under(other.root()).unwrap());
+    assert!(own.is_under(&CertificateDer::from(vec![1])).is_err());
+}
+
+#[test]
 fn renewed_leaf_is_shown_at_once() {
     let own = issued();
     let before = own.certified().unwrap();

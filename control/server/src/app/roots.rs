@@ -19,7 +19,6 @@ const LOOK_MAX: Duration = Duration::from_mins(2);
 /// What is kept of roots.
 #[derive(Debug)]
 pub(crate) struct Roots {
-    state_dir: StateDir,
     own: OwnRoots,
 }
 
@@ -54,21 +53,20 @@ pub(crate) struct Stand {
 
 impl Roots {
     pub(super) fn open(settings: &Settings) -> Result<Self, StateError> {
-        let own = StateDir::open(&settings.state_dir)?;
+        let state_dir = StateDir::open(&settings.state_dir)?;
         Ok(Self {
-            state_dir: StateDir::open(&settings.state_dir)?,
-            own: OwnRoots::new(own, settings.trust_domain.clone()),
+            own: OwnRoots::new(state_dir, settings.trust_domain.clone()),
         })
     }
 
     /// What peers told, as it was kept.
     pub(super) fn learned(&self) -> Result<Learned, StateError> {
-        Learned::load(&self.state_dir)
+        Learned::load(self.own.state_dir())
     }
 
     /// Writes down what peers told.
     pub(super) fn keep(&self, learned: &Learned) -> Result<(), StateError> {
-        learned.store(&self.state_dir)
+        learned.store(self.own.state_dir())
     }
 }
 

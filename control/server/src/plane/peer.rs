@@ -210,13 +210,8 @@ pub(super) fn note(
     now: Now,
     effects: &mut Vec<Effect>,
 ) {
-    let is_news = match stands {
-        true => plane
-            .conditions
-            .raise(condition, about.clone(), words, now.unix_ms),
-        false => plane.conditions.clear(condition, &about),
-    };
-    if is_news {
+    let conditions = &mut plane.conditions;
+    if conditions.set(condition, about.clone(), stands, words, now.unix_ms) {
         effects.push(Effect::Condition {
             condition,
             about,

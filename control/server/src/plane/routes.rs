@@ -1,6 +1,7 @@
 //! From what is said of a service to its routes, with import ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use corinth_api::{Entry, EntryKey};
 use corinth_model::{
@@ -180,14 +181,10 @@ impl Plane {
             .map(ToString::to_string)
             .chain(refused)
             .collect();
-        let about = About::service(service);
-        if words.is_empty() {
-            self.conditions.clear(Condition::ExportConflict, &about);
-        } else {
-            let words = words.join("; ");
-            self.conditions
-                .raise(Condition::ExportConflict, about, &words, now.unix_ms);
-        }
+        let (about, stands) = (About::service(service), !words.is_empty());
+        let (condition, words) = (Condition::ExportConflict, words.join("; "));
+        self.conditions
+            .set(condition, about, stands, &words, now.unix_ms);
     }
 
     fn rules(&self, service: &ServiceId) -> BTreeMap<PortNumber, ImportRule> {
@@ -212,21 +209,30 @@ impl Plane {
         let knows = |service: &String| self.ports.knows(service);
         match self.ports_left {
             PortsLeft::Some if !has_chosen => {
-                effects.push(Effect::KeepPorts);
                 let ports = &self.terms.ports;
                 if !ports.adjust(&mut self.ports, gone, came, seconds) {
                     self.assign_ports(now, put, effects);
                 }
+                self.ports_changed(now, effects);
             }
             // All are given, none can be freed yet, and none of these has or had one.
-            PortsLeft::NoneBefore(at)
-                if !has_chosen && seconds < at && !gone.iter().chain(came).any(knows) =>
+            PortsLeft::NoneBefore { at_s, .. }
+                if !has_chosen && seconds < at_s && !gone.iter().chain(came).any(knows) =>
             {
                 self.note_without(services, now);
             }
-            PortsLeft::Some | PortsLeft::NoneBefore(_) | PortsLeft::Unknown => {
+            PortsLeft::Some | PortsLeft::NoneBefore { .. } | PortsLeft::Unknown => {
                 self.assign_ports(now, put, effects);
             }
+        }
+    }
+
+    /// Gives ports whose time of rest is over to routes that have none. If the clock was set back, that is tried again.
+    pub(super) fn give_freed_ports(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut put = Vec::new();
+        self.assign_ports(now, &mut put, effects);
+        if self.tables.update(put, Vec::new()) {
+            effects.push(Effect::Tables(self.tables.revision()));
         }
     }
 
@@ -254,13 +260,9 @@ impl Plane {
             let routes = self.routes.get(service).into_iter().flatten();
             let mut ports = routes.map(|route| self.port_of(route));
             let is_without = ports.any(|port| port.is_none());
-            let about = About::service(service);
-            if is_without {
-                self.conditions
-                    .raise(Condition::NoImportPort, about, "", now.unix_ms);
-            } else {
-                self.conditions.clear(Condition::NoImportPort, &about);
-            }
+            let (condition, about) = (Condition::NoImportPort, About::service(service));
+            self.conditions
+                .set(condition, about, is_without, "", now.unix_ms);
         }
     }
 
@@ -287,12 +289,14 @@ impl Plane {
             self.ports.frees_at().map_or(soonest, |at| at.min(soonest))
         };
         self.ports_left = match is_full {
-            true => PortsLeft::NoneBefore(frees_at()),
+            true => {
+                let at_s = frees_at();
+                let left_ms = at_s.saturating_mul(1_000).saturating_sub(now.unix_ms);
+                let due = now.instant + Duration::from_millis(left_ms);
+                PortsLeft::NoneBefore { at_s, due }
+            }
             false => PortsLeft::Some,
         };
-        if before != self.ports {
-            effects.push(Effect::KeepPorts);
-        }
         // Names are made once: there may be a hundred thousand of them.
         let mut about = BTreeSet::new();
         for (route, wanted) in self.routes.values().flatten().zip(&wanted) {
@@ -306,10 +310,20 @@ impl Plane {
         }
         self.conditions
             .replace(Condition::NoImportPort, &about, "", now.unix_ms);
+        if before != self.ports {
+            self.ports_changed(now, effects);
+        }
     }
 
     /// Takes which import ports gateways cannot listen on, with why.
-    pub fn set_closed_ports(&mut self, closed: &BTreeMap<PortNumber, String>, now: Now) {
+    pub fn set_closed_ports(&mut self, closed: BTreeMap<PortNumber, String>, now: Now) {
+        self.closed = closed;
+        self.note_closed(now);
+    }
+
+    /// Shows whose the closed ports are now.
+    fn note_closed(&mut self, now: Now) {
+        let closed = &self.closed;
         let mut about: BTreeMap<About, String> = BTreeMap::new();
         // Mostly there are none, and then nobody is looked for among many routes.
         let routes = self.routes.iter().filter(|_| !closed.is_empty());
@@ -324,6 +338,13 @@ impl Plane {
         }
         self.conditions
             .replace_each(Condition::ImportPortClosed, about, now.unix_ms);
+    }
+
+    /// Import ports were given or taken. One that is closed may be another service's now, of which no gateway tells: to
+    /// it the port is closed as before.
+    fn ports_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        effects.push(Effect::KeepPorts);
+        self.note_closed(now);
     }
 
     /// Where a service port is accepted here.

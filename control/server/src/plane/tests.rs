@@ -27,7 +27,7 @@ fn now() -> Now {
 }
 
 fn plane() -> Plane {
-    let port = |number| corinth_model::PortNumber::new(number).unwrap();
+    let port = |number| PortNumber::new(number).unwrap();
     let own = Own {
         cluster: name(EAST),
         trust_domain: TrustDomain::of_cluster(&name(EAST)),
@@ -83,7 +83,7 @@ fn importing(mode: LinkMode) -> Declared {
         sources: BTreeMap::from([(name(WEST), share)]),
         ..DeclaredImport::default()
     };
-    let port = corinth_model::PortNumber::new(80).unwrap();
+    let port = PortNumber::new(80).unwrap();
     let link = DeclaredLink {
         mode,
         ..link(&[], 0)
@@ -265,24 +265,54 @@ fn an_import_that_names_a_silent_peer_has_it_as_a_candidate_until_it_tells_its_o
     assert_eq!(candidates(&plane), []);
 }
 
+/// Of which services it is shown that their import ports are closed, with why.
+fn closed(plane: &Plane) -> Vec<(About, String)> {
+    let standing = plane.conditions().iter();
+    let closed = standing.filter(|(condition, ..)| *condition == Condition::ImportPortClosed);
+    closed
+        .map(|(_, about, _, words)| (about.clone(), words.to_owned()))
+        .collect()
+}
+
 #[test]
 fn an_import_port_that_a_gateway_cannot_listen_on_is_a_condition_of_its_service_while_it_cannot() {
     let mut plane = plane();
     set(&mut plane, importing(LinkMode::Active));
     let service: ServiceId = "web.shop".parse().unwrap();
-    let port = corinth_model::PortNumber::new(80).unwrap();
+    let port = PortNumber::new(80).unwrap();
     let given = plane.import_port(&service, port, corinth_model::Protocol::Tcp);
     let taken = BTreeMap::from([(given.unwrap(), "gateway/0: in use".to_owned())]);
-    let shown = |plane: &Plane| -> Vec<_> {
-        let standing = plane.conditions().iter();
-        let closed = standing.filter(|(condition, ..)| *condition == Condition::ImportPortClosed);
-        closed
-            .map(|(_, about, _, words)| (about.clone(), words.to_owned()))
-            .collect()
-    };
-    plane.set_closed_ports(&taken, now());
+    plane.set_closed_ports(taken, now());
     let about = About::service(&service);
-    assert_eq!(shown(&plane), [(about, "gateway/0: in use".to_owned())]);
-    plane.set_closed_ports(&BTreeMap::new(), now());
-    assert_eq!(shown(&plane), []);
+    assert_eq!(closed(&plane), [(about, "gateway/0: in use".to_owned())]);
+    plane.set_closed_ports(BTreeMap::new(), now());
+    assert_eq!(closed(&plane), []);
+}
+
+#[test]
+fn a_closed_port_that_another_service_gets_in_one_edit_is_a_condition_of_that_service() {
+    let number = |number| PortNumber::new(number).unwrap();
+    let [web, pay]: [ServiceId; 2] = ["web.shop", "pay.shop"].map(|text| text.parse().unwrap());
+    let with_ports = |of_web: u16, of_pay: u16| {
+        let mut declared = importing(LinkMode::Active);
+        let import = declared.imports[&(web.clone(), number(80))].clone();
+        for (service, port) in [(&web, of_web), (&pay, of_pay)] {
+            let import = DeclaredImport {
+                import_port: Some(number(port)),
+                ..import.clone()
+            };
+            let key = (service.clone(), number(80));
+            declared.imports.insert(key, import);
+        }
+        declared
+    };
+    let mut plane = plane();
+    set(&mut plane, with_ports(20_001, 20_002));
+    let why = "gateway/0: in use";
+    plane.set_closed_ports([(number(20_001), why.to_owned())].into(), now());
+    assert_eq!(closed(&plane), [(About::service(&web), why.to_owned())]);
+
+    // The gateway has nothing new to tell: the same port is closed.
+    set(&mut plane, with_ports(20_002, 20_001));
+    assert_eq!(closed(&plane), [(About::service(&pay), why.to_owned())]);
 }

@@ -69,3 +69,16 @@ fn mistakes_are_named() {
         assert!(error.contains("/etc/corinth/control.yaml"), "{error}");
     }
 }
+
+#[test]
+fn a_control_plane_is_told_from_a_gateway_by_its_keys() {
+    for (text, is_meant) in [
+        ("cluster: east\nstateDir: s\n", false),
+        ("cluster: east\ncontrol:\n  socket: c.sock\n", false),
+        ("cluster: east\ncontrol: {socket: c.sock}\n", false),
+        ("cluster: east\nsocket: c.sock\n", true),
+        ("cluster: east\nleafLifetime: nonsense\n", true),
+    ] {
+        assert_eq!(Settings::is_meant(text), is_meant, "{text}");
+    }
+}

@@ -11,7 +11,9 @@ use corinth_api::wire::admin::{
     RotateRootRequest, RotateRootResponse, StatusRequest, admin_client::AdminClient,
     status_request::Kind,
 };
-use corinth_api::wire::identity::{SignRequest, SignResponse, identity_client::IdentityClient};
+use corinth_api::wire::identity::{
+    FollowIssuerRequest, Issuer, SignRequest, SignResponse, identity_client::IdentityClient,
+};
 use corinth_api::wire::peering::{self, peering_client::PeeringClient};
 use corinth_api::wire::routes::routes_client::RoutesClient;
 use corinth_api::{Entry, EntryKey, HandOver, LinkReport, LinkState, Report, Update};
@@ -338,6 +340,13 @@ impl Plane {
             request: request.to_vec(),
         };
         Ok(client.sign(request).await?.into_inner())
+    }
+
+    /// Follows which root issues, as a gateway does.
+    pub(crate) async fn follow_issuer(&self) -> tonic::Streaming<Issuer> {
+        let mut client = IdentityClient::new(connect(&self.settings.socket).await);
+        let followed = client.follow_issuer(FollowIssuerRequest {}).await;
+        followed.unwrap().into_inner()
     }
 
     /// Until every peer holds the roots that were told last.

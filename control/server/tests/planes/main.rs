@@ -165,8 +165,12 @@ async fn a_root_is_changed_in_steps_and_none_is_taken_before_its_time() {
         })
     };
     lab.west.until(has_both).await;
+    let mut issuers = lab.east.follow_issuer().await;
+    let old = issuers.message().await.unwrap().expect("it tells at once");
     let switched = lab.east.rotate(Step::Switch).await.unwrap();
     assert_eq!(switched.phase(), Phase::Issuing);
+    let new = issuers.message().await.unwrap().expect("it has changed");
+    assert_ne!(old.root, new.root);
     let refused = lab.east.rotate(Step::Finish).await.unwrap_err();
     assert!(refused.message().contains("certificates"), "{refused:?}");
     assert_eq!(code(&refused), Condition::RootInUse.code());

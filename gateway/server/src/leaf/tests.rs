@@ -29,7 +29,7 @@ fn state_dir(folder: &tempfile::TempDir) -> StateDir {
 }
 
 #[test]
-fn only_a_certificate_of_ours_that_still_holds_is_taken_from_disk() {
+fn only_a_certificate_of_ours_is_taken_from_disk() {
     let folder = tempfile::tempdir().unwrap();
     let state_dir = state_dir(&folder);
     let end = NOW + LEAF_LIFETIME.as_secs();
@@ -37,12 +37,26 @@ fn only_a_certificate_of_ours_that_still_holds_is_taken_from_disk() {
     assert_eq!(found(NOW), at(0), "there is none");
     let write = |text: &str| state_dir.write(FILE, text.as_bytes()).unwrap();
     write(&leaf("0").to_pem());
-    assert_eq!([found(NOW), found(end)], [at(end); 2]);
-    assert_eq!(found(end + 1), at(0), "it has expired");
+    assert_eq!([found(NOW), found(end + 1)], [at(end); 2]);
     write(&leaf("1").to_pem());
     assert_eq!(found(NOW), at(0), "it is another gateway's");
     write("no certificate");
     assert_eq!(found(NOW), at(0), "it is damaged");
+}
+
+#[test]
+fn what_is_pending_says_why_since_when_and_what_to_do() {
+    let socket = Path::new("/run/control.sock");
+    let own = OwnIdentity::awaiting(id("0"));
+    let pending = |own: &OwnIdentity, now| pending(own, socket, at(now));
+    let none = "certificate: none on disk, and none from the control plane yet";
+    assert_eq!(pending(&own, NOW).as_deref(), Some(none));
+    own.replace(&leaf("0")).unwrap();
+    let end = NOW + LEAF_LIFETIME.as_secs();
+    assert_eq!(pending(&own, end), None);
+    let expired = "certificate: expired at 2030-03-18T17:46:40Z, so that no peer can be reached (CRN041); \
+                   start the control plane at /run/control.sock, which issues the next one";
+    assert_eq!(pending(&own, end + 1).as_deref(), Some(expired));
 }
 
 #[test]

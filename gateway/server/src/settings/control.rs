@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Settings;
+use super::document::{self, Kind, Node};
 use super::field::{At, Field, Optional};
 use super::mistake::{Findings, MistakeCode, Position};
 use super::show::beside;
@@ -41,6 +43,21 @@ impl Control {
         }
     }
 
+    /// The socket on which the control plane of a node answers, however wrong the rest of its configuration is: the one
+    /// that a gateway follows, or the one that a control plane of its own names for itself.
+    pub fn socket_of(text: &str, origin: &Path) -> PathBuf {
+        let root = document::parse(text, &mut Findings::default());
+        let named = root.as_ref().and_then(|root| {
+            let section = entry(root, "control").unwrap_or(root);
+            match &entry(section, "socket")?.kind {
+                Kind::Scalar(path) => Some(beside(origin, Path::new(path))),
+                Kind::Null | Kind::List(_) | Kind::Map(_) => None,
+            }
+        });
+        let by_default = || Self::in_state_dir(&Settings::state_dir_of(text, origin)).socket;
+        named.unwrap_or_else(by_default)
+    }
+
     pub(super) fn read(
         raw: At<RawControl>,
         state_dir: &Path,
@@ -64,6 +81,15 @@ impl Control {
     }
 }
 
+fn entry<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    let Kind::Map(entries) = &node.kind else {
+        return None;
+    };
+    let mut entries = entries.iter();
+    let (_, value) = entries.find(|(found, _)| found.text == key)?;
+    Some(value)
+}
+
 fn check_length(path: &Path, at: Position, found: &mut Findings) {
     let bytes = path.as_os_str().len();
     if bytes > SOCKET_PATH_MAX_BYTES {
@@ -75,5 +101,32 @@ fn check_length(path: &Path, at: Position, found: &mut Findings) {
             ),
             "write a shorter path, such as one under /run",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_known_whatever_else_is_wrong() {
+        let origin = Path::new("/etc/corinth/node.yaml");
+        for (text, socket) in [
+            ("stateDir: s\n", "s/control.sock"),
+            ("stateDir: s\ncontrol: {socket: c.sock}\n", "c.sock"),
+            (
+                "stateDir: s\ncontrol:\n  socket: run/c.sock\nworkers: -3\n",
+                "run/c.sock",
+            ),
+            (
+                "stateDir: s\ncontrol: {handover: h.sock}\n",
+                "s/control.sock",
+            ),
+            ("stateDir: s\nsocket: c.sock\nhandover: h.sock\n", "c.sock"),
+            ("stateDir: s\ncontrol: [\n", "s/control.sock"),
+        ] {
+            let expected = Path::new("/etc/corinth").join(socket);
+            assert_eq!(Control::socket_of(text, origin), expected, "{text}");
+        }
     }
 }

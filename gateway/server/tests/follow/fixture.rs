@@ -33,7 +33,7 @@ use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -142,10 +142,10 @@ impl Drop for FakeControl {
     }
 }
 
-/// Issues certificates under one root, each for so long.
+/// Issues certificates under one root at a time, each for so long.
 #[derive(Clone)]
 pub(crate) struct Issuer {
-    pub(crate) authority: Arc<Authority>,
+    pub(crate) authority: watch::Sender<Arc<Authority>>,
     pub(crate) lifetime: Duration,
     /// Told of each that is issued.
     pub(crate) issued: mpsc::UnboundedSender<()>,
@@ -153,6 +153,28 @@ pub(crate) struct Issuer {
 
 #[tonic::async_trait]
 impl identity::identity_server::Identity for Issuer {
+    type FollowIssuerStream = Pin<Box<dyn Stream<Item = Result<identity::Issuer, Status>> + Send>>;
+
+    async fn follow_issuer(
+        &self,
+        _: Request<identity::FollowIssuerRequest>,
+    ) -> Result<Response<Self::FollowIssuerStream>, Status> {
+        let (told, mut queue) = mpsc::unbounded_channel();
+        let mut authority = self.authority.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let root = authority.borrow_and_update().root().to_vec();
+                if told.send(Ok(identity::Issuer { root })).is_err()
+                    || authority.changed().await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let stream = poll_fn(move |context| queue.poll_recv(context));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
     async fn sign(
         &self,
         request: Request<identity::SignRequest>,
@@ -160,8 +182,8 @@ impl identity::identity_server::Identity for Issuer {
         let request = request.into_inner().request;
         let request = SigningRequest::read(&request).unwrap();
         let now = UnixTime::now();
-        let chain = self
-            .authority
+        let authority = Arc::clone(&self.authority.borrow());
+        let chain = authority
             .issue_for_request(&request, request.id(), &[], now, self.lifetime)
             .unwrap();
         let _ = self.issued.send(());

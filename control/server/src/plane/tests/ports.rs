@@ -198,3 +198,51 @@ fn a_port_is_given_to_whoever_had_it_and_to_nobody_else_while_there_are_none() {
     assert_eq!(plane.ports_given(), (10, 2));
     assert_eq!(*plane.ports(), given);
 }
+
+#[test]
+fn a_service_without_a_port_gets_one_when_its_time_of_rest_is_over() {
+    let west: ClusterName = "west".parse().unwrap();
+    let begun = Instant::now();
+    let mut plane = linked(&west, begun);
+    plane.relate(&west, at(begun), |relation| {
+        relation.handle_opened(SESSION, OpenedBy::Peer, begun);
+    });
+    let gone = Message::Tombstone {
+        version: Version {
+            epoch: 1,
+            revision: 2,
+        },
+        service: offer(0).service.clone(),
+    };
+    for message in snapshot(&west, 11) {
+        plane.relate(&west, at(begun), |relation| {
+            relation.handle_message(SESSION, message, begun, 0);
+        });
+    }
+    let later = |passed: Duration| {
+        let ms = u64::try_from(passed.as_millis()).unwrap();
+        Now {
+            instant: begun + passed,
+            unix_ms: at(begun).unix_ms + ms,
+        }
+    };
+    let freed = Duration::from_secs(1);
+    plane.handle_timeout(later(freed));
+    plane.relate(&west, later(freed), |relation| {
+        relation.handle_message(SESSION, gone, begun + freed, 0);
+    });
+    plane.handle_timeout(later(2 * freed));
+    assert_eq!(plane.ports_given(), (9, 1));
+
+    // Nothing else happens than that time passes.
+    let rest_is_over = corinth_model::QUARANTINE + 3 * freed;
+    let mut effects = Vec::new();
+    while plane.ports_given() != (10, 0) {
+        let due = plane.poll_timeout().expect("it is tried again") - begun;
+        assert!(due <= rest_is_over, "{due:?}: {:?}", plane.ports_given());
+        effects = plane.handle_timeout(later(due));
+    }
+    assert!(effects.contains(&Effect::KeepPorts), "{effects:?}");
+    let revision = plane.tables().revision();
+    assert!(effects.contains(&Effect::Tables(revision)), "{effects:?}");
+}
