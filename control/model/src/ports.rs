@@ -138,31 +138,39 @@ impl PortAllocator {
         }
     }
 
-    /// The same for a book that gives every service a port, when few come, without chosen ports, and few go: takes time
-    /// proportional to what was freed lately, and seldom to what is given. Returns whether each has a port now; if not,
-    /// [`assign`](Self::assign) is to be asked with all that are wanted.
+    /// The same for a book that gives every service a port, when few come and few go: takes time proportional to what
+    /// was freed lately, and seldom to what is given. Who comes has no port yet. Returns whether each has a port now
+    /// without anybody else having to move; if not, [`assign`](Self::assign) is to be asked with all that are wanted.
     #[must_use]
-    pub fn adjust(&self, book: &mut PortBook, gone: &[String], came: &[String], now: u64) -> bool {
+    pub fn adjust(&self, book: &mut PortBook, gone: &[String], came: &[Wanted], now: u64) -> bool {
         for service in gone {
             if let Some(port) = book.given.remove(service) {
                 let service = service.clone();
                 book.freed.insert(port, Freed { service, at: now });
             }
         }
+        let chosen: BTreeSet<_> = came.iter().filter_map(|wanted| wanted.fixed).collect();
+        if !chosen.is_empty() && book.given.values().any(|port| chosen.contains(port)) {
+            return false;
+        }
         let lately = book.had_lately();
         let back: Vec<_> = came
             .iter()
-            .filter(|service| !book.given.contains_key(*service))
-            .filter_map(|service| Some((service.clone(), *lately.get(service.as_str())?)))
-            .filter(|(_, port)| self.may_give(*port))
+            .filter_map(|wanted| {
+                let had = || lately.get(wanted.service.as_str()).copied();
+                let had = || had().filter(|port| self.may_give(*port) && !chosen.contains(port));
+                Some((wanted.service.clone(), wanted.fixed.or_else(had)?))
+            })
             .collect();
         book.expire(now);
         for (service, port) in back {
             book.freed.remove(&port);
             book.given.insert(service, port);
         }
-        let has_none = |service: &&String| !book.given.contains_key(*service);
-        let new: Vec<_> = came.iter().filter(has_none).cloned().collect();
+        let new = came.iter().map(|wanted| &wanted.service);
+        let new: Vec<_> = new
+            .filter(|service| !book.given.contains_key(*service))
+            .collect();
         if new.is_empty() {
             return true;
         }
@@ -173,7 +181,7 @@ impl PortAllocator {
             .filter(|port| !book.freed.contains_key(port));
         let free: Vec<_> = free.take(new.len()).collect();
         let is_enough = free.len() == new.len();
-        book.given.extend(new.into_iter().zip(free));
+        book.given.extend(new.into_iter().cloned().zip(free));
         is_enough
     }
 

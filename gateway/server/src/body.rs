@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
 };
@@ -38,6 +38,8 @@ struct Changing {
     dialers: Dialers,
     /// What is listened on: as it was asked for, and as it was bound.
     listening: BTreeMap<Listening, SocketAddr>,
+    /// What was to be listened on and could not be; tried again with every change.
+    closed: BTreeSet<Listening>,
     /// Somebody else has the tunnel's port for UDP, which no peer needs: told once.
     is_udp_refused: bool,
 }
@@ -70,6 +72,7 @@ impl Body {
                 wanted,
                 dialers,
                 listening: BTreeMap::new(),
+                closed: BTreeSet::new(),
                 is_udp_refused: false,
             }),
         }
@@ -88,14 +91,19 @@ impl Body {
         let mut changing = self.changing.lock();
         // Whoever changes settings may have made room.
         changing.is_udp_refused &= settings.is_none();
+        let is_listening_anew = settings.is_some();
         let settings = settings.unwrap_or_else(|| changing.settings.clone());
         // Until somebody has said whom to dial, nobody was tried.
         let is_told = wanted.is_some();
         let wanted = wanted.unwrap_or_else(|| changing.wanted.clone());
-        let doors = doors(&settings, &wanted);
+        let doors = match is_listening_anew {
+            true => Doors::all(&changing, &settings, &wanted),
+            false => Doors::changed(&changing, &wanted),
+        };
         let may_stay_closed = settings.control.is_some();
         let needs_udp = wanted.carriers.values().any(|wish| wish.may_be_quic());
         let (optional, required): (BTreeSet<_>, BTreeSet<_>) = doors
+            .missing
             .iter()
             .partition(|door| door.door == Door::Quic && !needs_udp);
         let (opened, closed) =
@@ -131,13 +139,7 @@ impl Body {
             changing.dialers.set(&self.shared, wanted.dialled.clone());
         }
 
-        let gone: Vec<_> = changing
-            .listening
-            .keys()
-            .filter(|door| !doors.contains(door))
-            .copied()
-            .collect();
-        for door in gone {
+        for door in doors.gone {
             if let Some(bound) = changing.listening.remove(&door) {
                 self.close_listener(Listening {
                     address: bound,
@@ -145,6 +147,11 @@ impl Body {
                 });
             }
         }
+        let listening = &changing.listening;
+        let closed_doors = doors.missing.into_iter();
+        changing.closed = closed_doors
+            .filter(|door| !listening.contains_key(door))
+            .collect();
         changing.settings = settings;
         changing.wanted = wanted;
         Ok(closed)
@@ -152,13 +159,13 @@ impl Body {
 
     fn open_missing(
         &self,
-        wanted: &BTreeSet<Listening>,
+        missing: &BTreeSet<Listening>,
         open: &BTreeMap<Listening, SocketAddr>,
         may_stay_closed: bool,
     ) -> Result<(BTreeMap<Listening, SocketAddr>, Vec<ClosedDoor>), ListenError> {
         let mut opened: BTreeMap<Listening, (SocketAddr, Vec<Listener>)> = BTreeMap::new();
         let mut closed = Vec::new();
-        for door in wanted.iter().filter(|door| !open.contains_key(door)) {
+        for door in missing {
             let address = match door.door {
                 // Where the kernel picked a port, it is the same for UDP.
                 Door::Quic => beside_tunnel(door.address, &opened, open),
@@ -275,8 +282,47 @@ pub(crate) fn times(settings: &Settings) -> Times {
     }
 }
 
-/// Everything that is to be listened on.
-fn doors(settings: &Settings, wanted: &Wanted) -> BTreeSet<Listening> {
+/// What a change asks of listeners.
+struct Doors {
+    /// To be listened on, and not yet.
+    missing: BTreeSet<Listening>,
+    /// To be listened on no more.
+    gone: BTreeSet<Listening>,
+}
+
+impl Doors {
+    /// By other settings: everything is looked at.
+    fn all(changing: &Changing, settings: &Settings, wanted: &Wanted) -> Self {
+        let listening = &changing.listening;
+        let imports = imports(settings, wanted.import_ports.iter().copied());
+        let all: BTreeSet<_> = fixed(settings).chain(imports).collect();
+        let is_open = |door: &&Listening| listening.contains_key(door);
+        let gone = listening.keys().filter(|door| !all.contains(door));
+        Self {
+            gone: gone.copied().collect(),
+            missing: all.iter().filter(|door| !is_open(door)).copied().collect(),
+        }
+    }
+
+    /// By other tables: of thousands of import ports, only those that are not in both.
+    fn changed(changing: &Changing, wanted: &Wanted) -> Self {
+        let (settings, listening) = (&changing.settings, &changing.listening);
+        let (had, has) = (&changing.wanted.import_ports, &wanted.import_ports);
+        let gone: BTreeSet<_> = imports(settings, had.difference(has).copied()).collect();
+        let came = imports(settings, has.difference(had).copied());
+        let closed = changing.closed.iter().copied();
+        let missing = fixed(settings).chain(closed).chain(came);
+        Self {
+            missing: missing
+                .filter(|door| !listening.contains_key(door) && !gone.contains(door))
+                .collect(),
+            gone,
+        }
+    }
+}
+
+/// What is listened on whatever is imported.
+fn fixed(settings: &Settings) -> impl Iterator<Item = Listening> {
     let listen = &settings.listen;
     let one =
         |address: Option<SocketAddr>, door| address.map(|address| Listening { address, door });
@@ -287,12 +333,19 @@ fn doors(settings: &Settings, wanted: &Wanted) -> BTreeSet<Listening> {
         one(listen.socks, Door::Socks),
         one(listen.connect, Door::Connect),
     ];
-    let imports = wanted.import_ports.iter().flat_map(|port| {
-        let on = move |ip| Listening {
-            address: SocketAddr::new(ip, port.get()),
-            door: Door::Import(*port),
+    fixed.into_iter().flatten()
+}
+
+/// Where these import ports are accepted.
+fn imports(
+    settings: &Settings,
+    ports: impl Iterator<Item = PortNumber>,
+) -> impl Iterator<Item = Listening> {
+    ports.flat_map(|port| {
+        let on = move |ip: &IpAddr| Listening {
+            address: SocketAddr::new(*ip, port.get()),
+            door: Door::Import(port),
         };
-        listen.imports.iter().copied().map(on)
-    });
-    fixed.into_iter().flatten().chain(imports).collect()
+        settings.listen.imports.iter().map(on)
+    })
 }

@@ -31,7 +31,7 @@ pub(crate) struct Wanted {
     /// How fast we send to a peer, where it is said.
     pub(crate) congestions: BTreeMap<TrustDomain, Congestion>,
     /// The ports on which imported service ports are accepted.
-    pub(crate) import_ports: BTreeSet<PortNumber>,
+    pub(crate) import_ports: Arc<BTreeSet<PortNumber>>,
     /// Who is no longer believed.
     pub(crate) denied: BTreeSet<Denied>,
 }
@@ -45,7 +45,7 @@ impl Wanted {
             dialled: BTreeMap::new(),
             carriers: BTreeMap::new(),
             congestions: BTreeMap::new(),
-            import_ports: BTreeSet::new(),
+            import_ports: Arc::default(),
             denied: BTreeSet::new(),
         }
     }
@@ -70,11 +70,13 @@ impl Wanted {
                 .iter()
                 .filter_map(|peer| Some((peer.trust_domain.clone(), peer.congestion?)))
                 .collect(),
-            import_ports: settings
-                .imports
-                .iter()
-                .filter_map(|import| import.import_port)
-                .collect(),
+            import_ports: Arc::new(
+                settings
+                    .imports
+                    .iter()
+                    .filter_map(|import| import.import_port)
+                    .collect(),
+            ),
             denied: BTreeSet::new(),
         })
     }

@@ -21,8 +21,8 @@ use crate::{
     running::Running,
     statistics::Summary,
     system::{
-        self, Place, Recipe, SystemKey, corinth,
-        corinth::{Congestion, Tunnel},
+        self, Place, Recipe,
+        corinth::{self, Congestion, Tunnel, Way},
     },
     wan,
 };

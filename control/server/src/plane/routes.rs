@@ -201,29 +201,59 @@ impl Plane {
         put: &mut Vec<Entry>,
         effects: &mut Vec<Effect>,
     ) {
-        let has_chosen = self.has_chosen_ports(services);
-        if gone.is_empty() && came.is_empty() && !has_chosen {
+        let came = self.wanted(services, came);
+        let is_chosen_anew = self.is_chosen_anew(services, &came);
+        if gone.is_empty() && came.is_empty() && !is_chosen_anew {
             return;
         }
         let seconds = now.unix_ms / 1_000;
-        let knows = |service: &String| self.ports.knows(service);
+        let is_fitting =
+            |wanted: &Wanted| wanted.fixed.is_none() && !self.ports.knows(&wanted.service);
         match self.ports_left {
-            PortsLeft::Some if !has_chosen => {
+            PortsLeft::Some if !is_chosen_anew => {
                 let ports = &self.terms.ports;
-                if !ports.adjust(&mut self.ports, gone, came, seconds) {
+                if !ports.adjust(&mut self.ports, gone, &came, seconds) {
                     self.assign_ports(now, put, effects);
                 }
                 self.ports_changed(now, effects);
             }
             // All are given, none can be freed yet, and none of these has or had one.
             PortsLeft::NoneBefore { at_s, .. }
-                if !has_chosen && seconds < at_s && !gone.iter().chain(came).any(knows) =>
+                if !is_chosen_anew
+                    && seconds < at_s
+                    && came.iter().all(is_fitting)
+                    && !gone.iter().any(|service| self.ports.knows(service)) =>
             {
                 self.note_without(services, now);
             }
             PortsLeft::Some | PortsLeft::NoneBefore { .. } | PortsLeft::Unknown => {
                 self.assign_ports(now, put, effects);
             }
+        }
+    }
+
+    /// Of the routes of these services those that came, with the ports that were chosen for them.
+    fn wanted(&self, services: &BTreeSet<ServiceId>, came: &[String]) -> Vec<Wanted> {
+        if came.is_empty() {
+            return Vec::new();
+        }
+        let came: BTreeSet<_> = came.iter().collect();
+        let routes = services
+            .iter()
+            .filter_map(|service| self.routes.get(service));
+        routes
+            .flatten()
+            .map(|route| self.wanted_port(route))
+            .filter(|wanted| came.contains(&wanted.service))
+            .collect()
+    }
+
+    fn wanted_port(&self, route: &Route) -> Wanted {
+        let key = (route.name.service.clone(), route.name.port);
+        let import = self.declared.imports.get(&key);
+        Wanted {
+            service: in_book(route),
+            fixed: import.and_then(|import| import.import_port),
         }
     }
 
@@ -236,22 +266,21 @@ impl Plane {
         }
     }
 
-    /// Whether one of these has another port than the operator has chosen for it, or one that only he could choose.
-    fn has_chosen_ports(&self, services: &BTreeSet<ServiceId>) -> bool {
+    /// Whether one of these that was there before has another port than the operator has chosen for it, or one that only
+    /// he could choose.
+    fn is_chosen_anew(&self, services: &BTreeSet<ServiceId>, came: &[Wanted]) -> bool {
         let routes = services
             .iter()
             .filter_map(|service| self.routes.get(service));
+        let came: BTreeSet<_> = came.iter().map(|wanted| &wanted.service).collect();
         routes.flatten().any(|route| {
-            let key = (route.name.service.clone(), route.name.port);
-            let import = self.declared.imports.get(&key);
-            let (chosen, given) = (
-                import.and_then(|import| import.import_port),
-                self.port_of(route),
-            );
-            match chosen {
-                Some(_) => given != chosen,
+            let wanted = self.wanted_port(route);
+            let given = self.ports.port(&wanted.service);
+            let is_other = match wanted.fixed {
+                Some(_) => given != wanted.fixed,
                 None => given.is_some_and(|port| !self.terms.ports.may_give(port)),
-            }
+            };
+            is_other && !came.contains(&wanted.service)
         })
     }
 
@@ -269,16 +298,7 @@ impl Plane {
     /// Gives every route an import port while there are any; routes whose port is another one are put anew.
     fn assign_ports(&mut self, now: Now, put: &mut Vec<Entry>, effects: &mut Vec<Effect>) {
         let routes = self.routes.values().flatten();
-        let wanted: Vec<Wanted> = routes
-            .map(|route| {
-                let key = (route.name.service.clone(), route.name.port);
-                let import = self.declared.imports.get(&key);
-                Wanted {
-                    service: in_book(route),
-                    fixed: import.and_then(|import| import.import_port),
-                }
-            })
-            .collect();
+        let wanted: Vec<Wanted> = routes.map(|route| self.wanted_port(route)).collect();
         let seconds = now.unix_ms / 1_000;
         let assigned = self.terms.ports.assign(&self.ports, &wanted, seconds);
         let before = std::mem::replace(&mut self.ports, assigned.book);

@@ -9,8 +9,8 @@ use std::{
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_identity::{Bundle, BundleError, BundleSet};
 use corinth_model::{
-    ClusterName, Denied, Export, ExportKey, ExportTable, Peer, Protocol, Route, RouteKey,
-    RouteTable, Tables,
+    ClusterName, Denied, Export, ExportKey, ExportTable, Peer, PortNumber, Protocol, Route,
+    RouteKey, RouteTable, Tables,
 };
 use corinth_transport::TransportKind;
 use rustls_pki_types::CertificateDer;
@@ -32,6 +32,8 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 struct Built {
     routes: Option<RouteTable>,
+    /// Of those routes. Shared with what is in use: thousands, of which few change.
+    import_ports: Arc<BTreeSet<PortNumber>>,
     changed: BTreeSet<RouteKey>,
     exports: Option<Arc<ExportTable>>,
 }
@@ -119,7 +121,7 @@ impl Held {
             )?)?;
         }
         Ok(Wanted {
-            import_ports: tables.routes.import_ports(Protocol::Tcp).collect(),
+            import_ports: Arc::clone(&self.built.import_ports),
             tables,
             bundles,
             dialled: self.dialled(),
@@ -136,7 +138,13 @@ impl Held {
         let before = before.unwrap_or_else(|| RouteTable::empty(own));
         match before.changed(changes.collect()) {
             Ok(table) => {
-                self.built.changed.clear();
+                let changed = std::mem::take(&mut self.built.changed);
+                let (had, has) = (ports_of(&before, &changed), ports_of(&table, &changed));
+                if had != has {
+                    let ports = Arc::make_mut(&mut self.built.import_ports);
+                    ports.retain(|port| !had.contains(port));
+                    ports.extend(has);
+                }
                 self.built.routes = Some(table.clone());
                 Ok(table)
             }
@@ -174,6 +182,17 @@ impl Held {
     }
 }
 
+/// Where these routes of a table are accepted.
+fn ports_of(table: &RouteTable, routes: &BTreeSet<RouteKey>) -> BTreeSet<PortNumber> {
+    let routes = routes
+        .iter()
+        .filter_map(|(name, protocol)| table.by_name(name, *protocol));
+    routes
+        .filter(|route| route.protocol == Protocol::Tcp)
+        .filter_map(|route| route.import_port)
+        .collect()
+}
+
 fn first<E: Display>(conflicts: Vec<E>) -> Conflict {
     Conflict::Tables {
         first: conflicts
@@ -193,7 +212,7 @@ fn more(further: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use corinth_model::{PortNumber, Replay, RouteName};
+    use corinth_model::{Replay, RouteName};
 
     use super::*;
 
