@@ -14,7 +14,12 @@ use rustls::{
 };
 use tokio::time::timeout;
 
-use super::{Shared, code::{code_of, known_failure_of}, config, tunnel::Tunnel};
+use super::{
+    Shared,
+    code::{code_of, known_failure_of},
+    config,
+    tunnel::Tunnel,
+};
 use crate::{
     DialError, DialTarget, TransportKind,
     tls::{ALPN, AcceptError},
@@ -24,9 +29,7 @@ use crate::{
 const CRYPTO_ERROR: u64 = 0x100;
 
 /// Connects to `target`. The peer is known when this returns; whether it takes us in is not.
-pub(super) async fn dial(
-    shared: &Arc<Shared>,
-    target: &DialTarget) -> Result<Tunnel, DialError> {
+pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tunnel, DialError> {
     let address = target.address;
     let settings = &shared.settings;
     let unreachable = |source| DialError::Connect {

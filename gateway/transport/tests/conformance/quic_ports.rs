@@ -4,12 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use corinth_transport::{LinkState, Transport, quic::QuicSettings};
 
-use crate::{
-    pair::settled,
-    quic::Dialled,
-    run,
-    talk::Talk,
-};
+use crate::{pair::settled, quic::Dialled, run, talk::Talk};
 
 fn hasty(settings: &mut QuicSettings) {
     settings.timeouts.probe_interval = Duration::from_millis(100);
