@@ -7,14 +7,19 @@
 //! Until a peer has proved who it is, it can open no stream and send nothing but its handshake. After that its windows are
 //! what the budget of the gateway allows and the path has use for.
 //!
-//! A worker listens on a socket of its own with [`QuicTransport::serve`]. It dials from another one, because a packet for a
-//! port that several workers share may reach any of them.
+//! A worker listens on a socket of its own with [`QuicTransport::serve`]. Each connection is dialled from a socket of its
+//! own: a packet for a port that several workers share may reach any of them, and what stands on the way, a load balancer
+//! or a table of connections, decides by the port where packets go and may have to decide anew.
 
 mod code;
 mod config;
+mod connections;
 mod control;
 mod door;
+mod farewell;
+mod frames;
 mod handshake;
+mod ids;
 mod link;
 mod post;
 mod serve;
@@ -26,15 +31,15 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::ThreadId,
     time::Duration,
 };
 
 use corinth_identity::{Denials, GatewayVerifier, OwnIdentity, SharedBundles};
-use corinth_model::{GatewayId, TrustDomain};
+use corinth_model::{Failure, GatewayId, TrustDomain};
 use parking_lot::Mutex;
-use quinn::{Endpoint, Runtime, TokioRuntime};
+use quinn::{Connecting, Endpoint, Runtime, TokioRuntime};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::watch;
 use tracing::debug;
@@ -42,9 +47,11 @@ use tracing::debug;
 pub(crate) use self::stream::{QuicReadHalf, QuicStream, QuicWriteHalf};
 pub use self::{
     config::SocketBuffers,
+    connections::CONNECTIONS_MAX,
     door::{Doorkeeper, Handshakes},
 };
 use self::{
+    connections::Connections,
     door::Counts,
     link::QuicLink,
     post::{Post, SharedSocket},
@@ -82,13 +89,14 @@ impl Default for QuicTimeouts {
     }
 }
 
-/// Secrets of one gateway slot. They stay with it over restarts, so that who was connected before learns at once that the
-/// connection is gone. Two gateways that live at the same time never have the same ones.
+/// Secrets of a gateway. They stay with it over restarts, so that who was connected before learns at once that the
+/// connection is gone.
 #[derive(Clone)]
 pub struct QuicKeys {
-    /// Makes the tokens of stateless resets (RFC 9000 §10.3).
+    /// Makes the tokens of stateless resets (RFC 9000 §10.3). Slots that share it answer for each other, so that whoever is
+    /// led to another slot learns at once that its connection is not there.
     pub reset: [u8; 32],
-    /// Seals the tokens of Retry packets (RFC 9000 §8.1.2).
+    /// Seals the tokens of Retry packets (RFC 9000 §8.1.2), for one slot.
     pub token: [u8; 32],
 }
 
@@ -129,13 +137,15 @@ pub(crate) struct Shared {
     links: Links<QuicLink>,
     /// True once nobody new is taken.
     closed: watch::Sender<bool>,
+    /// Why it was closed, if it was said; peers are told.
+    closed_for: OnceLock<Failure>,
     budget: Arc<Budget>,
-    /// Endpoints that dial, one for each worker and address family.
-    dialing: Mutex<Vec<Dialing>>,
-    /// Endpoints that listen, or did and still have connections.
-    listening: Mutex<BTreeMap<u64, Endpoint>>,
+    /// Endpoints that listen, or have connections.
+    endpoints: Mutex<BTreeMap<u64, Listed>>,
     /// Streams that peers have opened here, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
+    /// Connections that each gateway of a peer has with us, whoever dialled.
+    connections: Arc<Connections>,
     counts: Counts,
     /// Where the endpoints that share a port hand over packets to each other.
     post: Arc<Post>,
@@ -143,10 +153,11 @@ pub(crate) struct Shared {
     granted: Mutex<Option<SocketBuffers>>,
 }
 
-struct Dialing {
-    worker: ThreadId,
-    is_ipv6: bool,
+/// An endpoint that is remembered.
+struct Listed {
     endpoint: Endpoint,
+    /// The worker that drives it and the port it has, where it listened and would again.
+    lingers: Option<(ThreadId, SocketAddr)>,
 }
 
 /// One of the streams that a peer may have open here; given back when dropped.
@@ -166,6 +177,7 @@ impl Drop for Held<'_> {
 impl QuicTransport {
     /// A transport that hands the streams of peers to `sink`.
     pub fn new(settings: QuicSettings, sink: Arc<dyn StreamSink>) -> Self {
+        let slot = ids::slot_of(settings.own.id());
         Self {
             shared: Arc::new(Shared {
                 budget: Budget::new(settings.window_budget_bytes),
@@ -173,22 +185,23 @@ impl QuicTransport {
                 sink,
                 links: Links::default(),
                 closed: watch::Sender::new(false),
-                dialing: Mutex::default(),
-                listening: Mutex::default(),
+                closed_for: OnceLock::new(),
+                endpoints: Mutex::default(),
                 held: Mutex::default(),
+                connections: Arc::default(),
                 counts: Counts::default(),
-                post: Arc::default(),
+                post: Arc::new(Post::of(slot)),
                 granted: Mutex::new(None),
             }),
         }
     }
 
     /// Serves whoever dials this socket, on the calling worker, until `closing` resolves or the transport is closed.
-    /// Connections that were taken by then go on.
+    /// Connections that were taken by then go on, and keep their port: see [`Self::lingers_at`].
     ///
     /// # Errors
     ///
-    /// The socket cannot be used.
+    /// The socket cannot be used, or fails.
     pub async fn serve(
         &self,
         socket: UdpSocket,
@@ -198,14 +211,29 @@ impl QuicTransport {
         let shared = &self.shared;
         let mut closed = shared.closed.subscribe();
         let server = shared.server_config()?;
-        let endpoint = shared.endpoint(socket, Some(server))?;
-        let number = shared.list(&endpoint);
+        let address = socket.local_addr()?;
+        let (endpoint, number) = match shared.revive(address, &server) {
+            Some(revived) => {
+                // What the kernel leads to it would be lost.
+                drop(socket);
+                revived
+            }
+            None => {
+                let endpoint = shared.listening_endpoint(socket, server)?;
+                let number = shared.list(&endpoint);
+                (endpoint, number)
+            }
+        };
         tokio::pin!(closing);
         loop {
             tokio::select! {
                 incoming = endpoint.accept() => match incoming {
                     Some(incoming) => door::receive(shared, incoming, &keeper),
-                    None => return Ok(()),
+                    None => {
+                        // Nothing comes by this socket any more, for the connections on it neither.
+                        shared.endpoints.lock().remove(&number);
+                        return Err(io::Error::other("the socket failed"));
+                    }
                 },
                 () = &mut closing => break,
                 // The sender is ours.
@@ -213,13 +241,17 @@ impl QuicTransport {
             }
         }
         endpoint.set_server_config(None);
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            // Connections end with their links.
-            endpoint.wait_idle().await;
-            shared.listening.lock().remove(&number);
-        });
+        shared.leave_when_idle(endpoint, number, Some(address));
         Ok(())
+    }
+
+    /// Whether this address is still ours, although nobody listens there: connections that were taken there keep it. A
+    /// socket that shares the port can listen there again; with [`Self::serve`] on each worker that did before, their old
+    /// sockets are used and the new ones closed.
+    pub fn lingers_at(&self, address: SocketAddr) -> bool {
+        let endpoints = self.shared.endpoints.lock();
+        let mut lingering = endpoints.values().filter_map(|listed| listed.lingers);
+        lingering.any(|(_, port)| port == address)
     }
 
     /// What became of those who dialled us.
@@ -263,7 +295,15 @@ impl QuicTransport {
         self.shared.links.drain();
     }
 
-    /// Ends every link and every stream, and listens no more.
+    /// The same as [`Self::close`]; peers are told why, for the streams that are cut by it.
+    pub fn close_for(&self, failure: Failure) {
+        // The first reason counts.
+        let _ = self.shared.closed_for.set(failure);
+        self.close();
+    }
+
+    /// Ends every link and every stream, and listens no more. What was sent on streams that are over still arrives, if
+    /// that takes no longer than a second.
     pub fn close(&self) {
         self.shared.links.close();
         self.shared.closed.send_replace(true);
@@ -272,10 +312,9 @@ impl QuicTransport {
     /// Resolves when every connection has ended and its peer was told. To be asked after [`Self::close`].
     pub async fn ended(&self) {
         let endpoints: Vec<Endpoint> = {
-            let listening = self.shared.listening.lock();
-            let dialing = self.shared.dialing.lock();
-            let dialing = dialing.iter().map(|dialing| &dialing.endpoint);
-            listening.values().chain(dialing).cloned().collect()
+            let endpoints = self.shared.endpoints.lock();
+            let listed = endpoints.values();
+            listed.map(|listed| listed.endpoint.clone()).collect()
         };
         for endpoint in endpoints {
             endpoint.wait_idle().await;
@@ -356,60 +395,98 @@ impl Shared {
         config::server(settings, tls, self.budget.offer()).map_err(io::Error::other)
     }
 
-    /// Remembers an endpoint that listens, under the number that is returned.
+    /// Remembers an endpoint, under the number that is returned.
     fn list(&self, endpoint: &Endpoint) -> u64 {
-        let mut listening = self.listening.lock();
-        let number = listening.last_key_value().map_or(0, |(last, _)| last + 1);
-        listening.insert(number, endpoint.clone());
+        let mut endpoints = self.endpoints.lock();
+        let number = endpoints.last_key_value().map_or(0, |(last, _)| last + 1);
+        let listed = Listed {
+            endpoint: endpoint.clone(),
+            lingers: None,
+        };
+        endpoints.insert(number, listed);
         number
     }
 
-    /// An endpoint on `socket`, driven by the calling worker.
-    fn endpoint(
+    /// An endpoint of the calling worker that listened there before, listening again: two on one port would share what
+    /// comes, and of the old one nobody would take it.
+    fn revive(&self, address: SocketAddr, server: &quinn::ServerConfig) -> Option<(Endpoint, u64)> {
+        let wanted = Some((std::thread::current().id(), address));
+        let mut endpoints = self.endpoints.lock();
+        let (number, listed) = endpoints
+            .iter_mut()
+            .find(|(_, listed)| listed.lingers == wanted)?;
+        listed.lingers = None;
+        listed.endpoint.set_server_config(Some(server.clone()));
+        Some((listed.endpoint.clone(), *number))
+    }
+
+    /// Forgets an endpoint that takes nobody any more, once it has no connections. They end with their links.
+    /// Where it had listened, it may begin to again before that.
+    fn leave_when_idle(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        number: u64,
+        listened: Option<SocketAddr>,
+    ) {
+        let lingers = listened.map(|address| (std::thread::current().id(), address));
+        if let Some(listed) = self.endpoints.lock().get_mut(&number) {
+            listed.lingers = lingers;
+        }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            endpoint.wait_idle().await;
+            let mut endpoints = shared.endpoints.lock();
+            if endpoints
+                .get(&number)
+                .is_some_and(|listed| listed.lingers == lingers)
+            {
+                endpoints.remove(&number);
+            }
+        });
+    }
+
+    /// An endpoint that listens on `socket`, driven by the calling worker.
+    fn listening_endpoint(
         &self,
         socket: UdpSocket,
-        server: Option<quinn::ServerConfig>,
+        server: quinn::ServerConfig,
     ) -> io::Result<Endpoint> {
-        let granted = config::widen(&socket)?;
+        self.widen(&socket)?;
+        let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
+        let config = ids::listening(&self.settings.keys, self.post.slot(), socket.number());
+        let runtime = Arc::new(TokioRuntime);
+        Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)
+    }
+
+    fn widen(&self, socket: &UdpSocket) -> io::Result<()> {
+        let granted = config::widen(socket)?;
         debug!(?granted, "a socket for QUIC");
         let mut smallest = self.granted.lock();
         *smallest = Some(smallest.map_or(granted, |other| other.min(granted)));
-        drop(smallest);
-        let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
-        let config = config::endpoint(&self.settings.keys, socket.number());
-        let runtime = Arc::new(TokioRuntime);
-        Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), runtime)
+        Ok(())
     }
 
-    /// The calling worker's endpoint for dialling addresses of this family, made if there is none.
-    fn dialing_endpoint(&self, address: SocketAddr) -> io::Result<Endpoint> {
-        let worker = std::thread::current().id();
-        let is_ipv6 = address.is_ipv6();
-        let is_ours = |dialing: &Dialing| dialing.worker == worker && dialing.is_ipv6 == is_ipv6;
-        if let Some(dialing) = self.dialing.lock().iter().find(|dialing| is_ours(dialing)) {
-            return Ok(dialing.endpoint.clone());
-        }
-        let anywhere: IpAddr = if is_ipv6 {
+    /// Dials `address` from a port that was not used before, on the calling worker.
+    fn connect(
+        self: &Arc<Self>,
+        config: quinn::ClientConfig,
+        address: SocketAddr,
+    ) -> io::Result<Connecting> {
+        let anywhere: IpAddr = if address.is_ipv6() {
             Ipv6Addr::UNSPECIFIED.into()
         } else {
             Ipv4Addr::UNSPECIFIED.into()
         };
         let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
-        let endpoint = self.endpoint(socket, None)?;
-        // Nobody else makes one for this worker.
-        self.dialing.lock().push(Dialing {
-            worker,
-            is_ipv6,
-            endpoint: endpoint.clone(),
-        });
-        Ok(endpoint)
-    }
-
-    /// The endpoint of a runtime that is gone dials no more; the next dial makes another one.
-    fn forget_dialing_endpoint(&self, address: SocketAddr) {
-        let worker = std::thread::current().id();
-        self.dialing
-            .lock()
-            .retain(|dialing| dialing.worker != worker || dialing.is_ipv6 != address.is_ipv6());
+        self.widen(&socket)?;
+        let ids = ids::dialling(&self.settings.keys);
+        let endpoint = Endpoint::new(ids, None, socket, Arc::new(TokioRuntime))?;
+        // The name is not sent, and no certificate is compared with it.
+        let connecting = endpoint
+            .connect_with(config, address, &address.ip().to_string())
+            .map_err(io::Error::other)?;
+        let number = self.list(&endpoint);
+        self.leave_when_idle(endpoint, number, None);
+        Ok(connecting)
     }
 }

@@ -28,10 +28,20 @@ mod pool;
 mod proxy;
 #[path = "conformance/quic.rs"]
 mod quic;
+#[path = "conformance/quic_abuse.rs"]
+mod quic_abuse;
+#[path = "conformance/quic_ending.rs"]
+mod quic_ending;
+#[path = "conformance/quic_ports.rs"]
+mod quic_ports;
 #[path = "conformance/quic_raw.rs"]
 mod quic_raw;
+#[path = "conformance/quic_resets.rs"]
+mod quic_resets;
 #[path = "conformance/quic_trust.rs"]
 mod quic_trust;
+#[path = "conformance/quic_windows.rs"]
+mod quic_windows;
 #[path = "conformance/run.rs"]
 mod run;
 #[path = "conformance/talk.rs"]

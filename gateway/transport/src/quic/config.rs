@@ -4,17 +4,17 @@
 
 use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
-use aws_lc_rs::{hkdf, hmac};
+use aws_lc_rs::hkdf;
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    IdleTimeout, MtuDiscoveryConfig, NoneTokenStore, ServerConfig, TransportConfig,
+    ValidationTokenConfig, VarInt,
     congestion::{BbrConfig, CubicConfig},
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use super::{QuicKeys, QuicSettings, post::EndpointNumber, window};
+use super::{QuicSettings, window};
 use crate::Congestion;
 
 /// Handshakes that wait to be begun.
@@ -27,6 +27,8 @@ const INCOMING_TOTAL_BYTES: u64 = 8 << 20;
 const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 /// What we hold for such a one.
 const STRANGER_SEND_BYTES: u64 = 256 << 10;
+/// Datagrams that wait, in each direction; they carry probes.
+const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
 /// Messages of a handshake that arrived out of order.
 const HANDSHAKE_BYTES: usize = 24 << 10;
 /// Silence that a middlebox takes for an end is shorter than this.
@@ -41,12 +43,8 @@ const MTU_MAX_BYTES: u16 = 1_452;
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
 /// How long a Retry may be answered.
 const RETRY_LIFETIME: Duration = Duration::from_secs(15);
-/// Between two resets we send, so that nobody is flooded through us.
-const RESET_INTERVAL: Duration = Duration::from_millis(20);
 /// What a socket should hold while its worker is busy.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
-/// Bytes of our connection IDs.
-const ID_BYTES: usize = 8;
 
 /// What a socket was granted, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,37 +79,6 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
         receive_bytes: plain.recv_buffer_size()?,
         send_bytes: plain.send_buffer_size()?,
     })
-}
-
-/// What the endpoint of this number is, listening or not.
-pub(super) fn endpoint(keys: &QuicKeys, number: EndpointNumber) -> EndpointConfig {
-    let reset = hmac::Key::new(hmac::HMAC_SHA256, &keys.reset);
-    let mut config = EndpointConfig::new(Arc::new(reset));
-    config.cid_generator(move || Box::new(Ids(number)));
-    config.min_reset_interval(RESET_INTERVAL);
-    config.grease_quic_bit(true);
-    config
-}
-
-/// Connection IDs that begin with the number of their endpoint and say nothing else. Each could be one of ours, so that a packet for a connection that a former life of
-/// this gateway held is answered with a valid reset.
-struct Ids(EndpointNumber);
-
-impl ConnectionIdGenerator for Ids {
-    fn generate_cid(&mut self) -> ConnectionId {
-        let mut id = [0; ID_BYTES];
-        aws_lc_rs::rand::fill(&mut id).expect("the system has random bytes");
-        id[0] = self.0.0;
-        ConnectionId::new(&id)
-    }
-
-    fn cid_len(&self) -> usize {
-        ID_BYTES
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
 }
 
 /// How connections are taken whose window may become `window_bytes`.
@@ -172,8 +139,8 @@ fn transport(
     config.stream_receive_window(varint(window::of_a_stream(window_bytes)));
     config.send_window(STRANGER_SEND_BYTES);
     config.send_fairness(true);
-    config.datagram_receive_buffer_size(None);
-    config.datagram_send_buffer_size(0);
+    config.datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES));
+    config.datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES);
     config.crypto_buffer_size(HANDSHAKE_BYTES);
     config.max_idle_timeout(IdleTimeout::try_from(settings.timeouts.idle).ok());
     config.keep_alive_interval(Some(KEEP_ALIVE));

@@ -14,7 +14,12 @@ use rustls::{
 };
 use tokio::time::timeout;
 
-use super::{Shared, config, tunnel::Tunnel};
+use super::{
+    Shared,
+    code::{code_of, known_failure_of},
+    config,
+    tunnel::Tunnel,
+};
 use crate::{
     DialError, DialTarget, TransportKind,
     tls::{ALPN, AcceptError},
@@ -24,7 +29,7 @@ use crate::{
 const CRYPTO_ERROR: u64 = 0x100;
 
 /// Connects to `target`. The peer is known when this returns; whether it takes us in is not.
-pub(super) async fn dial(shared: &Shared, target: &DialTarget) -> Result<Tunnel, DialError> {
+pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tunnel, DialError> {
     let address = target.address;
     let settings = &shared.settings;
     let unreachable = |source| DialError::Connect {
@@ -56,15 +61,7 @@ pub(super) async fn dial(shared: &Shared, target: &DialTarget) -> Result<Tunnel,
     let congestion = congestion.unwrap_or_default();
     let config = config::client(settings, tls, congestion, window_bytes)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
-    // The name is not sent, and no certificate is compared with it.
-    let mut connecting = shared
-        .dialing_endpoint(address)
-        .map_err(unreachable)?
-        .connect_with(config, address, &address.ip().to_string())
-        .map_err(|error| {
-            shared.forget_dialing_endpoint(address);
-            unreachable(io::Error::other(error))
-        })?;
+    let mut connecting = shared.connect(config, address).map_err(unreachable)?;
     let secured = timeout(settings.timeouts.handshake, async {
         match timeout(settings.timeouts.connect, connecting.handshake_data()).await {
             Err(_) => return Err(unreachable(io::ErrorKind::TimedOut.into())),
@@ -124,12 +121,21 @@ fn admit(
         .unwrap_or_default();
     let leaf =
         peer_gateway(&certificates).map_err(|failure| (failure, failure.summary().to_owned()))?;
+    let peer = leaf.gateway;
+    let entered = shared.connections.enter(&peer);
+    let share = shared.budget.give(&peer.trust_domain, window_bytes);
+    let (Some(entered), Some(share)) = (entered, share) else {
+        quic.close(code_of(Failure::TooManyConnections), b"");
+        let detail = format!("{peer} has as many connections as it may");
+        return Err((Failure::TooManyConnections, detail));
+    };
     Ok(Tunnel::new(
         quic,
-        leaf.gateway,
+        peer,
         leaf.not_after.as_secs().min(own_not_after),
         shared.now_unix_seconds(),
-        shared.budget.give(window_bytes),
+        share,
+        entered,
     ))
 }
 
@@ -177,9 +183,13 @@ pub(super) fn explain(error: &ConnectionError) -> (Failure, String) {
         ConnectionError::TransportError(error) => Some(error.code),
         ConnectionError::ConnectionClosed(close) => Some(close.error_code),
         ConnectionError::TimedOut => return (Failure::TlsTimeout, error.to_string()),
+        ConnectionError::ApplicationClosed(close) => {
+            let failure = known_failure_of(close.error_code);
+            let failure = failure.unwrap_or(Failure::TlsFailed);
+            return (failure, error.to_string());
+        }
         ConnectionError::VersionMismatch => return (Failure::AlpnRefused, error.to_string()),
-        ConnectionError::ApplicationClosed(_)
-        | ConnectionError::Reset
+        ConnectionError::Reset
         | ConnectionError::LocallyClosed
         | ConnectionError::CidsExhausted => None,
     };

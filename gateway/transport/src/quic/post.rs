@@ -2,7 +2,8 @@
 //!
 //! The sockets of a port share it, and the kernel spreads packets over them by both addresses. When the peer's address
 //! changes, its packets come to another socket, and only their connection ID says whose they are. What has a long header
-//! begins a connection and belongs where it came.
+//! begins a connection and belongs where it came, and so does what another slot has issued the ID of: it is answered by a
+//! reset.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,8 +25,8 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 
-/// Set in the first byte of a packet with a long header (RFC 9000 §17.2).
-const LONG_HEADER: u8 = 0x80;
+use super::ids::{self, SlotTag};
+
 /// Packets, or batches of them, that wait for one worker. More are lost, as on any network.
 const WAITING_MAX: usize = 256;
 
@@ -34,8 +35,9 @@ const WAITING_MAX: usize = 256;
 pub(super) struct EndpointNumber(pub(super) u8);
 
 /// Where every endpoint's packets can be left.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Post {
+    slot: SlotTag,
     boxes: RwLock<BTreeMap<EndpointNumber, Arc<Mailbox>>>,
     handed_over: AtomicU64,
 }
@@ -55,6 +57,19 @@ impl fmt::Debug for Mailbox {
 }
 
 impl Post {
+    pub(super) fn of(slot: SlotTag) -> Self {
+        Self {
+            slot,
+            boxes: RwLock::default(),
+            handed_over: AtomicU64::new(0),
+        }
+    }
+
+    /// What stands for our slot in connection IDs.
+    pub(super) fn slot(&self) -> SlotTag {
+        self.slot
+    }
+
     /// Opens a box under the first free number; `None` if there are too many endpoints.
     fn open(&self, port: u16) -> Option<(EndpointNumber, Arc<Mailbox>)> {
         let mut boxes = self.boxes.write();
@@ -73,9 +88,13 @@ impl Post {
     /// Leaves packets that came to `port` for whom they belong to; `false` if that is nobody.
     fn leave(&self, owner: EndpointNumber, port: u16, meta: RecvMeta, packets: &[u8]) -> bool {
         let mailbox = self.boxes.read().get(&owner).map(Arc::clone);
-        let Some(mailbox) = mailbox.filter(|mailbox| mailbox.port == port) else {
+        let Some(mailbox) = mailbox else {
             return false;
         };
+        if mailbox.port != port {
+            // Lost: who answered that nobody knows it would end a connection that lives.
+            return true;
+        }
         let mut waiting = mailbox.waiting.lock();
         if waiting.len() < WAITING_MAX {
             waiting.push_back((meta, packets.to_vec()));
@@ -141,31 +160,57 @@ impl SharedSocket {
         count
     }
 
+    /// The other endpoint of our slot that issued the connection ID of these packets, if there may be one.
+    fn owner_of(&self, packets: &[u8]) -> Option<EndpointNumber> {
+        let (number, slot) = ids::issuer(packets)?;
+        (slot == self.post.slot && number != self.number).then_some(number)
+    }
+
     /// Hands over what is not ours, and moves the rest together; how much that is.
     fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta], received: usize) -> usize {
         let mut kept = 0;
         for at in 0..received {
-            let packets = &bufs[at][..metas[at].len];
-            // What the kernel has put together came from one address, hence from one connection or from its successor.
-            let owner = owner_of(packets).filter(|owner| *owner != self.number);
-            let port = self.mailbox.port;
-            if owner.is_some_and(|owner| self.post.leave(owner, port, metas[at], packets)) {
+            let meta = metas[at];
+            let left = self.sort_batch(&mut bufs[at][..meta.len], meta);
+            if left == 0 {
                 continue;
             }
+            metas[at].len = left;
             bufs.swap(kept, at);
             metas.swap(kept, at);
             kept += 1;
         }
         kept
     }
-}
 
-/// The endpoint that issued the connection ID of these packets, if they have one that was issued.
-fn owner_of(packets: &[u8]) -> Option<EndpointNumber> {
-    let [first, number, ..] = packets else {
-        return None;
-    };
-    (first & LONG_HEADER == 0).then_some(EndpointNumber(*number))
+    /// Hands over what is not ours of what the kernel has put together; how many bytes are left. All of it came from one
+    /// address, but behind that there may be several connections.
+    fn sort_batch(&self, batch: &mut [u8], meta: RecvMeta) -> usize {
+        let stride = meta.stride.max(1);
+        let (mut start, mut kept) = (0, 0);
+        while start < batch.len() {
+            let owner = self.owner_of(&batch[start..]);
+            let mut end = batch.len().min(start + stride);
+            while end < batch.len() && self.owner_of(&batch[end..]) == owner {
+                end = batch.len().min(end + stride);
+            }
+            let run = start..end;
+            let meta = RecvMeta {
+                len: run.len(),
+                ..meta
+            };
+            let is_left = owner.is_some_and(|owner| {
+                self.post
+                    .leave(owner, self.mailbox.port, meta, &batch[run.clone()])
+            });
+            if !is_left {
+                batch.copy_within(run.clone(), kept);
+                kept += run.len();
+            }
+            start = end;
+        }
+        kept
+    }
 }
 
 impl Drop for SharedSocket {
@@ -214,5 +259,97 @@ impl AsyncUdpSocket for SharedSocket {
 
     fn may_fragment(&self) -> bool {
         self.socket.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use quinn::{Runtime, TokioRuntime};
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    const SLOT: SlotTag = SlotTag(9);
+    const PACKET_BYTES: usize = 20;
+
+    /// One of two sockets that share a port.
+    fn socket(post: &Arc<Post>, port: u16) -> SharedSocket {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        socket.bind(&address.into()).unwrap();
+        let socket = TokioRuntime.wrap_udp_socket(UdpSocket::from(socket));
+        SharedSocket::join(post, socket.unwrap()).unwrap()
+    }
+
+    fn packet(owner: &SharedSocket, slot: SlotTag, content: u8) -> [u8; PACKET_BYTES] {
+        let mut packet = [content; PACKET_BYTES];
+        packet[..3].copy_from_slice(&[0x40, owner.number.0, slot.0]);
+        packet
+    }
+
+    /// What `socket` keeps of packets that came at once.
+    fn sorted(socket: &SharedSocket, batch: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = batch.concat();
+        let mut metas = [RecvMeta {
+            len: bytes.len(),
+            stride: PACKET_BYTES,
+            ..RecvMeta::default()
+        }];
+        let kept = socket.sort(&mut [IoSliceMut::new(&mut bytes)], &mut metas, 1);
+        bytes.truncate(metas[0].len * kept);
+        bytes
+    }
+
+    /// What was left for `socket`.
+    fn collected(socket: &SharedSocket) -> Vec<u8> {
+        let mut bytes = [0; 10 * PACKET_BYTES];
+        let mut metas = [RecvMeta::default()];
+        let mut all = Vec::new();
+        while socket.collect(&mut [IoSliceMut::new(&mut bytes)], &mut metas) > 0 {
+            assert_eq!(metas[0].stride, PACKET_BYTES);
+            all.extend_from_slice(&bytes[..metas[0].len]);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn packets_that_came_at_once_go_each_to_its_own_worker() {
+        let post = Arc::new(Post::of(SLOT));
+        let a = socket(&post, 0);
+        let b = socket(&post, a.local_addr().unwrap().port());
+        let (one, two) = (packet(&a, SLOT, 1), packet(&b, SLOT, 2));
+        let (three, four) = (packet(&b, SLOT, 3), packet(&a, SLOT, 4));
+        let short = &packet(&b, SLOT, 5)[..PACKET_BYTES - 4];
+        let kept = sorted(&a, &[&one, &two, &three, &four, short]);
+        assert_eq!(kept, [one, four].concat());
+        assert_eq!(collected(&b), [&two[..], &three, short].concat());
+        assert_eq!(sorted(&a, &[&two, &three]), b"");
+        assert_eq!(sorted(&a, &[&one, &four]), [one, four].concat());
+    }
+
+    #[tokio::test]
+    async fn what_another_slot_or_nobody_has_issued_stays_where_it_came() {
+        let post = Arc::new(Post::of(SLOT));
+        let a = socket(&post, 0);
+        let b = socket(&post, a.local_addr().unwrap().port());
+        let others = packet(&b, SlotTag(8), 1);
+        let mut begins = packet(&b, SLOT, 2);
+        begins[0] |= 0x80;
+        let mut nobodys = packet(&b, SLOT, 3);
+        nobodys[1] = 77;
+        let batch: [&[u8]; 3] = [&others, &begins, &nobodys];
+        assert_eq!(sorted(&a, &batch), batch.concat());
+        assert_eq!(collected(&b), b"");
+    }
+
+    #[tokio::test]
+    async fn a_packet_for_a_connection_of_another_port_is_lost() {
+        let post = Arc::new(Post::of(SLOT));
+        let (a, elsewhere) = (socket(&post, 0), socket(&post, 0));
+        assert_eq!(sorted(&a, &[&packet(&elsewhere, SLOT, 1)]), b"");
+        assert_eq!(collected(&elsewhere), b"");
     }
 }

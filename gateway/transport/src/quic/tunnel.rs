@@ -8,13 +8,19 @@ use std::{
     time::Duration,
 };
 
-use corinth_model::GatewayId;
+use corinth_model::{Failure, GatewayId};
 use parking_lot::Mutex;
 use quinn::VarInt;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
+    code::code_of,
     config::varint,
+    connections::Entered,
+    farewell::Farewells,
     window::{self, Share},
 };
 use crate::tls::retire_at;
@@ -25,6 +31,8 @@ const STREAMS_MAX: u32 = 16_384;
 const CONTROL_STREAMS_MAX: u32 = 1;
 /// Said by whoever ends a connection in peace.
 const NO_ERROR: VarInt = VarInt::from_u32(0);
+/// What was sent on streams that are over has this long to arrive before their connection ends.
+const ARRIVING: Duration = Duration::from_secs(1);
 
 /// One authenticated QUIC connection of a link.
 pub(super) struct Tunnel {
@@ -34,10 +42,15 @@ pub(super) struct Tunnel {
     pub(super) not_after: u64,
     /// Unix seconds from which we open no stream on it any more: somewhat earlier, as the peer's clock decides too.
     pub(super) retire_at: u64,
+    /// Unix seconds from which its successor is dialled: as much earlier again, so that there is time to fail.
+    pub(super) renew_at: u64,
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
+    /// What was said last on streams that are over.
+    pub(super) farewells: Farewells,
     window: Mutex<Window>,
     is_overdue: AtomicBool,
+    _entered: Entered,
 }
 
 /// What is known of the path's size.
@@ -46,6 +59,8 @@ struct Window {
     received_bytes: u64,
     sent_packets: u64,
     lost_packets: u64,
+    /// How often the peer has said that the window holds it up.
+    blocked: u64,
     at: Instant,
 }
 
@@ -69,7 +84,9 @@ impl Tunnel {
         not_after: u64,
         now_unix_seconds: u64,
         share: Share,
+        entered: Entered,
     ) -> Self {
+        let retire_at = retire_at(not_after, now_unix_seconds);
         quic.set_receive_window(varint(share.bytes()));
         quic.set_send_window(window::to_send(0));
         quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
@@ -77,16 +94,20 @@ impl Tunnel {
         Self {
             peer: Arc::new(peer),
             not_after,
-            retire_at: retire_at(not_after, now_unix_seconds),
+            retire_at,
+            renew_at: retire_at.saturating_sub(not_after - retire_at),
             streams: watch::Sender::new(0),
+            farewells: Farewells::default(),
             window: Mutex::new(Window {
                 share,
                 received_bytes: quic.stats().udp_rx.bytes,
                 sent_packets: 0,
                 lost_packets: 0,
+                blocked: 0,
                 at: Instant::now(),
             }),
             is_overdue: AtomicBool::new(false),
+            _entered: entered,
             quic,
         }
     }
@@ -110,10 +131,13 @@ impl Tunnel {
         // Counted anew where the path has changed.
         window.sent_packets = path.sent_packets;
         window.lost_packets = path.lost_packets;
-        if window
-            .share
-            .grow(window::wanted(received, elapsed, path.rtt))
-        {
+        let mut wanted = window::wanted(received, elapsed, path.rtt);
+        let blocked = stats.frame_rx.data_blocked;
+        if blocked != std::mem::replace(&mut window.blocked, blocked) {
+            // Streams that nobody reads have taken it: the others need one as well.
+            wanted = wanted.max(window.share.bytes() * 2);
+        }
+        if window.share.grow(wanted) {
             self.quic.set_receive_window(varint(window.share.bytes()));
         }
         drop(window);
@@ -142,12 +166,27 @@ impl Tunnel {
 
     pub(super) async fn idle_within(&self, most: Duration) {
         // What is open after that is cut.
-        let _ = tokio::time::timeout(most, self.idle()).await;
+        let _ = timeout(most, self.idle()).await;
     }
 
-    /// Ends it and every stream on it.
+    /// Lets what was sent on streams that are over arrive, then ends it and every stream on it. The peer is told why.
+    pub(super) async fn end(&self, failure: Option<Failure>) {
+        // What has not arrived by then is lost with the path.
+        let _ = timeout(ARRIVING, self.farewells.arrived(self.quic.rtt())).await;
+        self.close_for(failure);
+    }
+
+    /// Ends it and every stream on it at once. The peer is told why.
+    pub(super) fn close_for(&self, failure: Option<Failure>) {
+        // Else it would be forgotten why the peer has ended it.
+        if self.is_open() {
+            self.quic.close(failure.map_or(NO_ERROR, code_of), b"");
+        }
+    }
+
+    /// Ends it and every stream on it at once.
     pub(super) fn close(&self) {
-        self.quic.close(NO_ERROR, b"");
+        self.close_for(None);
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -7,19 +7,21 @@ use std::{
     time::Duration,
 };
 
+use corinth_api::StreamReply;
 use corinth_identity::Denials;
 use corinth_model::Failure;
 use corinth_transport::{
-    Congestions, DialTarget, Transport,
+    Congestions, DialTarget, Link, Stream, Transport,
     quic::{Doorkeeper, QuicKeys, QuicSettings, QuicTimeouts, QuicTransport},
 };
 use rustls::time_provider::TimeProvider;
 use tokio::sync::mpsc;
 
 use crate::{
-    pair::{A, B, Between, Carrier, Gateway, Incoming, Pair, Sink},
+    pair::{A, B, Between, Carrier, Gateway, Incoming, Pair, Sink, header},
+    talk::Talk,
     tls::{Clock, Cluster, bundles},
-    udp::{Resets, UdpProxy},
+    udp::{Resets, UdpProxy, dialling_key},
 };
 
 /// What the transport of a test is told.
@@ -87,7 +89,7 @@ impl<const IPV6: bool> Carrier for Quic<IPV6> {
         let a_settings = settings(&a, &[&b], &clock, timeouts);
         let b_settings = settings(&b, &[&a], &clock, timeouts);
         let resets = Resets {
-            client: a_settings.keys.reset,
+            client: dialling_key(&a_settings.keys.reset),
             server: b_settings.keys.reset,
         };
         let a_transport = Arc::new(QuicTransport::new(a_settings, a_sink));
@@ -132,6 +134,65 @@ impl<const IPV6: bool> Carrier for Quic<IPV6> {
 
     fn sever(&self) {
         self.proxy().sever();
+    }
+}
+
+/// A gateway that dialled another one on IPv4, through something that can be made to fail.
+pub(crate) struct Dialled {
+    pub(crate) near: Arc<QuicTransport>,
+    pub(crate) far: Arc<QuicTransport>,
+    pub(crate) target: DialTarget,
+    pub(crate) listening: SocketAddr,
+    pub(crate) proxy: UdpProxy,
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+impl Dialled {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with other settings on both sides.
+    pub(crate) async fn with(change: impl Fn(&mut QuicSettings)) -> Self {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let ((a_sink, _), (b_sink, incoming)) = (Sink::new(), Sink::new());
+        let transport = |own: &Cluster, peer: &Cluster, sink| {
+            let mut settings = settings(own, &[peer], &clock, QuicTimeouts::default());
+            change(&mut settings);
+            Arc::new(QuicTransport::new(settings, sink))
+        };
+        let (near, far) = (transport(&a, &b, a_sink), transport(&b, &a, b_sink));
+        let listening = listen(&far, Ipv4Addr::LOCALHOST.into());
+        let no_keys = Resets {
+            client: [1; 32],
+            server: [2; 32],
+        };
+        let proxy = UdpProxy::to(listening, None, no_keys).await;
+        let proxy = proxy.expect("a free port");
+        let target = b.target(proxy.address);
+        let link = near.dial(&target).await.expect("it answers");
+        Self {
+            near,
+            far,
+            target,
+            listening,
+            proxy,
+            link,
+            incoming,
+        }
+    }
+
+    /// A stream that the dialler opened and the other side accepted.
+    pub(crate) async fn stream(&mut self) -> (Stream, Incoming) {
+        let mut near = self.link.open(&header()).await.expect("the link is up");
+        near.flush().await.expect("the path is there");
+        let mut far = self.incoming.recv().await.expect("its sink lives");
+        let accepted = StreamReply::Accepted;
+        far.answer(accepted).await.expect("it is open");
+        assert_eq!(near.reply().await.expect("it was answered"), accepted);
+        (near, far)
     }
 }
 

@@ -22,7 +22,7 @@ const LONG: u8 = 0x80;
 const SHORT: u8 = 0x40;
 /// Bytes of a stateless reset, and of the token at its end.
 const RESET_BYTES: usize = 40;
-const TOKEN_BYTES: usize = 16;
+pub(crate) const TOKEN_BYTES: usize = 16;
 
 /// Forwards datagrams to one address.
 pub(crate) struct UdpProxy {
@@ -32,7 +32,7 @@ pub(crate) struct UdpProxy {
 
 struct Shared {
     front: UdpSocket,
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     is_black: AtomicBool,
     flows: Mutex<HashMap<SocketAddr, Arc<Flow>>>,
     seed: Option<u64>,
@@ -48,6 +48,7 @@ pub(crate) struct Resets {
 /// What one client address sends and gets.
 struct Flow {
     client: SocketAddr,
+    is_black: AtomicBool,
     back: UdpSocket,
     /// The connection IDs used last, towards server and client.
     to_server: Mutex<Option<Vec<u8>>>,
@@ -66,7 +67,7 @@ impl UdpProxy {
         let address = front.local_addr()?;
         let shared = Arc::new(Shared {
             front,
-            upstream,
+            upstream: Mutex::new(upstream),
             is_black: AtomicBool::new(false),
             flows: Mutex::default(),
             seed,
@@ -79,6 +80,34 @@ impl UdpProxy {
     /// Forgets where it sends from: to the server every client has another address from now on.
     pub(crate) fn rebind(&self) {
         self.shared.flows.lock().clear();
+    }
+
+    /// Leads everybody to another server from now on, as a load balancer does.
+    pub(crate) fn lead_to(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock() = upstream;
+        self.rebind();
+    }
+
+    /// The connection ID that a client has used last, and the address it sent from.
+    pub(crate) fn last_used(&self) -> Option<(Vec<u8>, SocketAddr)> {
+        let flows = self.shared.flows.lock();
+        let mut used = flows.values().map(|flow| {
+            let id = flow.to_server.lock().clone();
+            id.map(|id| (id, flow.client))
+        });
+        used.find_map(|used| used)
+    }
+
+    /// From now on nothing passes that comes from, or goes to, a port that was used before.
+    pub(crate) fn strand(&self) {
+        for flow in self.shared.flows.lock().values() {
+            flow.is_black.store(true, Relaxed);
+        }
+    }
+
+    /// The ports that clients have sent from.
+    pub(crate) fn clients(&self) -> usize {
+        self.shared.flows.lock().len()
     }
 
     pub(crate) fn cut(&self) {
@@ -108,13 +137,25 @@ impl UdpProxy {
     }
 }
 
-/// A stateless reset of who holds `key` for the connection that it calls `id` (RFC 9000 §10.3).
-fn reset(key: &[u8; 32], id: &[u8]) -> [u8; RESET_BYTES] {
+/// What a gateway with this key makes resets with on ports from which it dials.
+pub(crate) fn dialling_key(key: &[u8; 32]) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let derived = hmac::sign(&key, b"corinth quic dialling");
+    derived.as_ref().try_into().expect("32 bytes")
+}
+
+/// The token of a stateless reset of who holds `key` for the connection that it calls `id`.
+pub(crate) fn token(key: &[u8; 32], id: &[u8]) -> [u8; TOKEN_BYTES] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
     let token = hmac::sign(&key, id);
+    *token.as_ref().first_chunk().expect("32 bytes")
+}
+
+/// A stateless reset of who holds `key` for the connection that it calls `id` (RFC 9000 §10.3).
+fn reset(key: &[u8; 32], id: &[u8]) -> [u8; RESET_BYTES] {
     let mut packet = [0x5a; RESET_BYTES];
     packet[0] = SHORT;
-    packet[RESET_BYTES - TOKEN_BYTES..].copy_from_slice(&token.as_ref()[..TOKEN_BYTES]);
+    packet[RESET_BYTES - TOKEN_BYTES..].copy_from_slice(&token(key, id));
     packet
 }
 
@@ -127,7 +168,7 @@ async fn there(shared: Arc<Shared>) {
         };
         let datagram = &buffer[..received];
         note(&flow.to_server, datagram);
-        for datagram in passing(&shared, &mut disorder, datagram) {
+        for datagram in passing(&shared, &flow, &mut disorder, datagram) {
             // What does not leave is lost, as on any network.
             let _ = flow.back.send(&datagram).await;
         }
@@ -138,12 +179,14 @@ async fn flow_of(shared: &Arc<Shared>, client: SocketAddr) -> Option<Arc<Flow>> 
     if let Some(flow) = shared.flows.lock().get(&client) {
         return Some(Arc::clone(flow));
     }
-    let back = UdpSocket::bind(SocketAddr::new(shared.upstream.ip(), 0))
+    let upstream = *shared.upstream.lock();
+    let back = UdpSocket::bind(SocketAddr::new(upstream.ip(), 0))
         .await
         .ok()?;
-    back.connect(shared.upstream).await.ok()?;
+    back.connect(upstream).await.ok()?;
     let flow = Arc::new(Flow {
         client,
+        is_black: AtomicBool::new(false),
         back,
         to_server: Mutex::new(None),
         to_client: Mutex::new(None),
@@ -163,7 +206,7 @@ async fn back_again(shared: Arc<Shared>, flow: Arc<Flow>) {
         };
         let datagram = &buffer[..received];
         note(&flow.to_client, datagram);
-        for datagram in passing(&shared, &mut disorder, datagram) {
+        for datagram in passing(&shared, &flow, &mut disorder, datagram) {
             let _ = shared.front.send_to(&datagram, flow.client).await;
         }
     }
@@ -177,8 +220,13 @@ fn note(place: &Mutex<Option<Vec<u8>>>, datagram: &[u8]) {
 }
 
 /// What leaves when this arrives.
-fn passing(shared: &Shared, disorder: &mut Option<Disorder>, datagram: &[u8]) -> Vec<Vec<u8>> {
-    if shared.is_black.load(Relaxed) {
+fn passing(
+    shared: &Shared,
+    flow: &Flow,
+    disorder: &mut Option<Disorder>,
+    datagram: &[u8],
+) -> Vec<Vec<u8>> {
+    if shared.is_black.load(Relaxed) || flow.is_black.load(Relaxed) {
         return Vec::new();
     }
     let datagram = datagram.to_vec();

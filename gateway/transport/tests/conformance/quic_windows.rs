@@ -1,0 +1,101 @@
+//! What a QUIC connection holds that nobody reads, and what that does to everything else on it.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use corinth_model::Failure;
+use corinth_transport::{
+    LinkState, Transport,
+    quic::{CONNECTIONS_MAX, QuicTimeouts, QuicTransport},
+};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use crate::{
+    flow::write_until_stopped,
+    pair::{A, B, Between, Carrier, Sink, settled},
+    quic::{Dialled, Quic, listen, settings},
+    run,
+    talk::Talk,
+    tls::{Clock, Cluster},
+};
+
+/// Their windows are more than a connection is given at first.
+const UNREAD: usize = 12;
+/// A path on which nothing comes back is dead before this.
+const DEAD_AFTER: Duration = Duration::from_secs(1);
+
+#[test]
+fn streams_that_nobody_reads_stall_no_other() {
+    run::to_its_end(|| async {
+        let mut pair = Quic::<false>::pair(Between::Nothing).await;
+        let (link, _) = pair.dial().await;
+        let mut unread = Vec::new();
+        for _ in 0..UNREAD {
+            unread.push(pair.stream(&link).await);
+        }
+        let (mut near, mut far) = pair.stream(&link).await;
+        join_all(unread.iter_mut().map(|(near, _)| write_until_stopped(near))).await;
+        for _ in 0..100 {
+            near.write(&[1; 10_000]).await.unwrap();
+            assert_eq!(far.read(10_000).await.unwrap(), [1; 10_000]);
+        }
+        let (mut near, mut far) = pair.stream(&link).await;
+        near.write(b"hello").await.unwrap();
+        assert_eq!(far.read(5).await.unwrap(), b"hello");
+        assert_eq!(link.stats().dialled, 1);
+    });
+}
+
+#[test]
+fn a_peer_is_alive_although_nobody_reads_its_streams_and_no_window_is_left() {
+    run::to_its_end(|| async {
+        let mut dialled = Dialled::with(|settings| {
+            settings.window_budget_bytes = 1 << 20;
+            settings.timeouts.probe_interval = Duration::from_millis(50);
+        })
+        .await;
+        let mut unread = Vec::new();
+        for _ in 0..2 * UNREAD {
+            unread.push(dialled.stream().await);
+        }
+        join_all(unread.iter_mut().map(|(near, _)| write_until_stopped(near))).await;
+        let dead = settled(&dialled.link, LinkState::Dead);
+        assert!(timeout(DEAD_AFTER, dead).await.is_err(), "the path is fine");
+        // And when somebody reads, everything goes on.
+        drop(unread);
+        let (mut near, mut far) = dialled.stream().await;
+        near.write(b"hello").await.unwrap();
+        assert_eq!(far.read(5).await.unwrap(), b"hello");
+        assert_eq!(dialled.link.stats().dialled, 1);
+    });
+}
+
+#[test]
+fn a_gateway_with_too_many_connections_is_told_so_and_comes_back_when_there_are_fewer() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let transport = |own: &Cluster, peer: &Cluster| {
+            let settings = settings(own, &[peer], &clock, QuicTimeouts::default());
+            Arc::new(QuicTransport::new(settings, Sink::new().0))
+        };
+        let acceptor = transport(&b, &a);
+        let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));
+        // One gateway that makes ever more connections: no two transports know of each other's.
+        let dialers: Vec<_> = (0..CONNECTIONS_MAX).map(|_| transport(&a, &b)).collect();
+        for dialer in &dialers {
+            dialer.dial(&target).await.unwrap();
+        }
+        let late = transport(&a, &b);
+        let error = late.dial(&target).await.err().unwrap();
+        assert_eq!(error.failure(), Failure::TooManyConnections, "{error}");
+        assert_eq!(acceptor.handshakes().refused, 1);
+        let connections = || acceptor.links()[0].stats().connections;
+        assert_eq!(connections(), CONNECTIONS_MAX);
+        dialers[0].close();
+        dialers[0].ended().await;
+        run::eventually(|| connections() < CONNECTIONS_MAX).await;
+        while late.dial(&target).await.is_err() {}
+        assert_eq!(connections(), CONNECTIONS_MAX);
+    });
+}
