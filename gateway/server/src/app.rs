@@ -52,6 +52,8 @@ use crate::{
     worker::Worker,
 };
 
+/// What was sent on streams that have ended has this long to arrive at peers, and their connections to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What peers may have sent by QUIC that nobody has read yet, all of them together. It is memory only where readers stop.
 const QUIC_WINDOW_BUDGET_BYTES: u64 = 256 << 20;
 
@@ -278,10 +280,10 @@ impl Gateway {
         // A link that we close is not to be dialled again.
         self.body.dial_nobody();
         // Streams see their link close and say that we are ending.
-        shared.transports.close();
+        shared.transports.close_for(shared.termination());
         let _ = timeout(Duration::from_secs(1), drain.wait_idle()).await;
         // What peers are told last leaves with the workers' next turns.
-        let _ = timeout(Duration::from_secs(1), shared.transports.quic.ended()).await;
+        let _ = timeout(LAST_WORDS, shared.transports.quic.ended()).await;
         shared.telemetry.flush();
         if let Some(feed) = &self.feed {
             Arc::clone(feed).flush().await;
@@ -295,7 +297,8 @@ impl Drop for Gateway {
             task.abort();
         }
         self.body.shared.drain.terminate();
-        self.body.shared.transports.close();
+        let shared = &self.body.shared;
+        shared.transports.close_for(shared.termination());
     }
 }
 

@@ -100,10 +100,10 @@ impl Transports {
         self.quic.drain();
     }
 
-    /// Ends every link and every stream.
-    pub(crate) fn close(&self) {
+    /// Ends every link and every stream. Peers are told why, as far as a transport has words for it.
+    pub(crate) fn close_for(&self, failure: Failure) {
         self.tls.close();
-        self.quic.close();
+        self.quic.close_for(failure);
     }
 
     /// Links to whoever answers at `target`.

@@ -14,6 +14,7 @@ mod code;
 mod config;
 mod control;
 mod door;
+mod farewell;
 mod handshake;
 mod link;
 mod post;
@@ -26,13 +27,13 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::ThreadId,
     time::Duration,
 };
 
 use corinth_identity::{Denials, GatewayVerifier, OwnIdentity, SharedBundles};
-use corinth_model::{GatewayId, TrustDomain};
+use corinth_model::{Failure, GatewayId, TrustDomain};
 use parking_lot::Mutex;
 use quinn::{Endpoint, Runtime, TokioRuntime};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
@@ -129,6 +130,8 @@ pub(crate) struct Shared {
     links: Links<QuicLink>,
     /// True once nobody new is taken.
     closed: watch::Sender<bool>,
+    /// Why it was closed, if it was said; peers are told.
+    closed_for: OnceLock<Failure>,
     budget: Arc<Budget>,
     /// Endpoints that dial, one for each worker and address family.
     dialing: Mutex<Vec<Dialing>>,
@@ -173,6 +176,7 @@ impl QuicTransport {
                 sink,
                 links: Links::default(),
                 closed: watch::Sender::new(false),
+                closed_for: OnceLock::new(),
                 dialing: Mutex::default(),
                 listening: Mutex::default(),
                 held: Mutex::default(),
@@ -263,7 +267,15 @@ impl QuicTransport {
         self.shared.links.drain();
     }
 
-    /// Ends every link and every stream, and listens no more.
+    /// The same as [`Self::close`]; peers are told why, for the streams that are cut by it.
+    pub fn close_for(&self, failure: Failure) {
+        // The first reason counts.
+        let _ = self.shared.closed_for.set(failure);
+        self.close();
+    }
+
+    /// Ends every link and every stream, and listens no more. What was sent on streams that are over still arrives, if
+    /// that takes no longer than a second.
     pub fn close(&self) {
         self.shared.links.close();
         self.shared.closed.send_replace(true);

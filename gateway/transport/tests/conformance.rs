@@ -28,6 +28,8 @@ mod pool;
 mod proxy;
 #[path = "conformance/quic.rs"]
 mod quic;
+#[path = "conformance/quic_ending.rs"]
+mod quic_ending;
 #[path = "conformance/quic_raw.rs"]
 mod quic_raw;
 #[path = "conformance/quic_trust.rs"]

@@ -13,12 +13,17 @@ pub(super) fn code_of(failure: Failure) -> VarInt {
     VarInt::from_u32(digits.parse().unwrap_or(0))
 }
 
+/// The failure a number means, if it is one that we know.
+pub(super) fn known_failure_of(code: VarInt) -> Option<Failure> {
+    match Reason::from_code(&format!("CRN{:03}", code.into_inner())) {
+        Some(Reason::Failed(failure)) => Some(failure),
+        Some(Reason::Completed | Reason::Refused(_)) | None => None,
+    }
+}
+
 /// The failure a number means; one that we do not know is still a reset by the peer.
 fn failure_of(code: VarInt) -> Failure {
-    match Reason::from_code(&format!("CRN{:03}", code.into_inner())) {
-        Some(Reason::Failed(failure)) => failure,
-        Some(Reason::Completed | Reason::Refused(_)) | None => Failure::PeerReset,
-    }
+    known_failure_of(code).unwrap_or(Failure::PeerReset)
 }
 
 pub(super) fn read_failed(error: ReadError) -> StreamError {
@@ -45,9 +50,13 @@ pub(super) fn lost(error: &ConnectionError) -> StreamError {
         ConnectionError::TransportError(_) => {
             StreamError::Protocol("what the peer sent is not QUIC as it is specified")
         }
+        // A stream that is open when its connection ends is cut for the same reason.
+        ConnectionError::ApplicationClosed(close) => match known_failure_of(close.error_code) {
+            Some(failure) => StreamError::Reset(failure),
+            None => StreamError::Cut,
+        },
         ConnectionError::VersionMismatch
         | ConnectionError::ConnectionClosed(_)
-        | ConnectionError::ApplicationClosed(_)
         | ConnectionError::Reset
         | ConnectionError::TimedOut
         | ConnectionError::LocallyClosed

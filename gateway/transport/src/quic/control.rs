@@ -186,8 +186,8 @@ async fn carry(
         debug!(peer = %link.peer, %error, "a QUIC connection is no longer used");
     }
     link.lost(&tunnel);
-    if matches!(ended, Err(StreamError::Protocol(_))) {
-        tunnel.close();
+    if let Err(error @ StreamError::Protocol(_)) = &ended {
+        tunnel.close_for(Some(error.failure()));
         return;
     }
     let mut state = link.state.subscribe();
@@ -202,7 +202,7 @@ async fn carry(
         () = tunnel.idle() => {}
         () = closed => tunnel.idle_within(CLOSING).await,
     }
-    tunnel.close();
+    tunnel.end(shared.closed_for.get().copied()).await;
 }
 
 /// The probes of one connection; numbers count up from 1.

@@ -14,7 +14,7 @@ use rustls::{
 };
 use tokio::time::timeout;
 
-use super::{Shared, config, tunnel::Tunnel};
+use super::{Shared, code::known_failure_of, config, tunnel::Tunnel};
 use crate::{
     DialError, DialTarget, TransportKind,
     tls::{ALPN, AcceptError},
@@ -177,9 +177,13 @@ pub(super) fn explain(error: &ConnectionError) -> (Failure, String) {
         ConnectionError::TransportError(error) => Some(error.code),
         ConnectionError::ConnectionClosed(close) => Some(close.error_code),
         ConnectionError::TimedOut => return (Failure::TlsTimeout, error.to_string()),
+        ConnectionError::ApplicationClosed(close) => {
+            let failure = known_failure_of(close.error_code);
+            let failure = failure.unwrap_or(Failure::TlsFailed);
+            return (failure, error.to_string());
+        }
         ConnectionError::VersionMismatch => return (Failure::AlpnRefused, error.to_string()),
-        ConnectionError::ApplicationClosed(_)
-        | ConnectionError::Reset
+        ConnectionError::Reset
         | ConnectionError::LocallyClosed
         | ConnectionError::CidsExhausted => None,
     };

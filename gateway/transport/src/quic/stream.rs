@@ -91,7 +91,7 @@ impl QuicStream {
                 pieces: VecDeque::new(),
             },
             writer: Writer {
-                send,
+                send: Some(send),
                 buffer: None,
                 pending: 0..0,
                 ends: false,
@@ -147,7 +147,7 @@ impl QuicStream {
     pub(crate) fn reset(&mut self, failure: Failure) {
         if self.sent != Sent::Broken || self.received != Received::Broken {
             // What has ended already cannot be reset, and need not be.
-            let _ = self.writer.send.reset(code_of(failure));
+            let _ = self.writer.send().reset(code_of(failure));
             self.reader.stop(failure);
         }
         self.writer.release();
@@ -162,6 +162,12 @@ impl Drop for QuicStream {
         let is_sent = self.sent == Sent::Ended && self.writer.is_flushed();
         if !is_sent || self.received != Received::Ended {
             self.reset(Failure::PeerReset);
+        } else if self.writer.send().finish().is_ok() {
+            // It has ended: only who wants no more of it is told so twice.
+            let _ = self.writer.send().reset(code_of(Failure::PeerReset));
+        }
+        if let Some(send) = self.writer.send.take() {
+            self.place.tunnel.farewells.add(send);
         }
     }
 }
@@ -238,7 +244,8 @@ impl Reader {
 
 /// The sending side: what is queued and not yet quinn's.
 struct Writer {
-    send: SendStream,
+    /// Taken when the stream is dropped.
+    send: Option<SendStream>,
     /// Held only between the first byte queued and the last byte sent.
     buffer: Option<Buffer>,
     pending: Range<usize>,
@@ -247,6 +254,10 @@ struct Writer {
 }
 
 impl Writer {
+    fn send(&mut self) -> &mut SendStream {
+        self.send.as_mut().expect("it is taken by drop alone")
+    }
+
     fn put_message(&mut self, message: &[u8]) {
         let length = (message.len() as u16).to_be_bytes();
         let bytes = length.len() + message.len();
@@ -285,16 +296,16 @@ impl Writer {
     /// Hands everything queued to quinn, which takes as much as the peer's window allows.
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         while !self.pending.is_empty() {
-            let Some(buffer) = &self.buffer else {
+            let (Some(buffer), Some(send)) = (&self.buffer, &mut self.send) else {
                 break;
             };
             let bytes = &buffer[self.pending.clone()];
-            let written = ready!(Pin::new(&mut self.send).poll_write(context, bytes));
+            let written = ready!(Pin::new(send).poll_write(context, bytes));
             self.pending.start += written.map_err(write_failed)?;
         }
         self.release();
         if std::mem::take(&mut self.ends) {
-            self.send.finish().map_err(|_| StreamError::Cut)?;
+            self.send().finish().map_err(|_| StreamError::Cut)?;
         }
         Poll::Ready(Ok(()))
     }

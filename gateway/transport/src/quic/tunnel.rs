@@ -8,13 +8,18 @@ use std::{
     time::Duration,
 };
 
-use corinth_model::GatewayId;
+use corinth_model::{Failure, GatewayId};
 use parking_lot::Mutex;
 use quinn::VarInt;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
+    code::code_of,
     config::varint,
+    farewell::Farewells,
     window::{self, Share},
 };
 use crate::tls::retire_at;
@@ -25,6 +30,8 @@ const STREAMS_MAX: u32 = 16_384;
 const CONTROL_STREAMS_MAX: u32 = 1;
 /// Said by whoever ends a connection in peace.
 const NO_ERROR: VarInt = VarInt::from_u32(0);
+/// What was sent on streams that are over has this long to arrive before their connection ends.
+const ARRIVING: Duration = Duration::from_secs(1);
 
 /// One authenticated QUIC connection of a link.
 pub(super) struct Tunnel {
@@ -36,6 +43,8 @@ pub(super) struct Tunnel {
     pub(super) retire_at: u64,
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
+    /// What was said last on streams that are over.
+    pub(super) farewells: Farewells,
     window: Mutex<Window>,
     is_overdue: AtomicBool,
 }
@@ -79,6 +88,7 @@ impl Tunnel {
             not_after,
             retire_at: retire_at(not_after, now_unix_seconds),
             streams: watch::Sender::new(0),
+            farewells: Farewells::default(),
             window: Mutex::new(Window {
                 share,
                 received_bytes: quic.stats().udp_rx.bytes,
@@ -142,12 +152,27 @@ impl Tunnel {
 
     pub(super) async fn idle_within(&self, most: Duration) {
         // What is open after that is cut.
-        let _ = tokio::time::timeout(most, self.idle()).await;
+        let _ = timeout(most, self.idle()).await;
     }
 
-    /// Ends it and every stream on it.
+    /// Lets what was sent on streams that are over arrive, then ends it and every stream on it. The peer is told why.
+    pub(super) async fn end(&self, failure: Option<Failure>) {
+        // What has not arrived by then is lost with the path.
+        let _ = timeout(ARRIVING, self.farewells.arrived(self.quic.rtt())).await;
+        self.close_for(failure);
+    }
+
+    /// Ends it and every stream on it at once. The peer is told why.
+    pub(super) fn close_for(&self, failure: Option<Failure>) {
+        // Else it would be forgotten why the peer has ended it.
+        if self.is_open() {
+            self.quic.close(failure.map_or(NO_ERROR, code_of), b"");
+        }
+    }
+
+    /// Ends it and every stream on it at once.
     pub(super) fn close(&self) {
-        self.quic.close(NO_ERROR, b"");
+        self.close_for(None);
     }
 
     pub(super) fn is_open(&self) -> bool {

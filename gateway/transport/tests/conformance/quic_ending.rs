@@ -1,0 +1,134 @@
+//! What the end of a QUIC connection leaves of what was sent before it, and says to those whose streams it cuts.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use corinth_api::StreamReply;
+use corinth_model::Failure;
+use corinth_transport::{
+    Link, LinkState, Transport,
+    quic::{QuicTimeouts, QuicTransport},
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    pair::{A, B, Between, Carrier, Incoming, Sink, header, settled},
+    quic::{Quic, listen, settings},
+    run,
+    talk::Talk,
+    tls::{Clock, Cluster},
+};
+
+/// More than a new path takes at once, less than a stream may have unread.
+const BYTES: usize = 3 << 20;
+/// Often enough for a race to show.
+const ROUNDS: usize = 20;
+
+#[test]
+fn what_was_written_before_its_link_closed_arrives() {
+    run::to_its_end(|| async {
+        for is_dialers in [true, false] {
+            let mut pair = Quic::<false>::pair(Between::Nothing).await;
+            let (link, far_link) = pair.dial().await;
+            let (mut near, mut far) = pair.stream(&link).await;
+            let read = if is_dialers {
+                far.end().await.unwrap();
+                assert_eq!(near.read_to_end().await.unwrap(), b"");
+                near.write(&vec![7; BYTES]).await.unwrap();
+                near.end().await.unwrap();
+                drop(near);
+                link.close();
+                far.read_to_end().await
+            } else {
+                near.end().await.unwrap();
+                assert_eq!(far.read_to_end().await.unwrap(), b"");
+                far.write(&vec![7; BYTES]).await.unwrap();
+                far.end().await.unwrap();
+                drop(far);
+                far_link.close();
+                near.read_to_end().await
+            };
+            assert!(read.unwrap() == vec![7; BYTES]);
+        }
+    });
+}
+
+#[test]
+fn a_reset_arrives_before_the_end_of_its_connection() {
+    run::to_its_end(|| async {
+        for _ in 0..ROUNDS {
+            let mut pair = Quic::<false>::pair(Between::Nothing).await;
+            let (link, _) = pair.dial().await;
+            let (mut near, mut far) = pair.stream(&link).await;
+            near.reset(Failure::DrainLimit);
+            drop(near);
+            link.close();
+            let error = far.read_to_end().await.unwrap_err();
+            assert_eq!(error.failure(), Failure::DrainLimit);
+        }
+    });
+}
+
+/// A gateway that dialled another one.
+struct Dialled {
+    near: Arc<QuicTransport>,
+    far: Arc<QuicTransport>,
+    link: Arc<dyn Link>,
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+impl Dialled {
+    async fn new() -> Self {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let ((a_sink, _), (b_sink, incoming)) = (Sink::new(), Sink::new());
+        let timeouts = QuicTimeouts::default();
+        let near = QuicTransport::new(settings(&a, &[&b], &clock, timeouts), a_sink);
+        let far = QuicTransport::new(settings(&b, &[&a], &clock, timeouts), b_sink);
+        let (near, far) = (Arc::new(near), Arc::new(far));
+        let target = b.target(listen(&far, Ipv4Addr::LOCALHOST.into()));
+        let link = near.dial(&target).await.unwrap();
+        Self {
+            near,
+            far,
+            link,
+            incoming,
+        }
+    }
+}
+
+#[test]
+fn streams_that_a_closing_gateway_cuts_end_with_its_reason_at_the_peer() {
+    run::to_its_end(|| async {
+        for is_dialers in [true, false] {
+            let mut dialled = Dialled::new().await;
+            let mut near = dialled.link.open(&header()).await.unwrap();
+            near.flush().await.unwrap();
+            let mut far = dialled.incoming.recv().await.unwrap();
+            far.answer(StreamReply::Accepted).await.unwrap();
+            assert_eq!(near.reply().await.unwrap(), StreamReply::Accepted);
+            // Nobody resets them: what cuts them is the end of the connection.
+            let (closing, read) = if is_dialers {
+                dialled.near.close_for(Failure::DrainLimit);
+                (&dialled.near, far.read_to_end().await)
+            } else {
+                dialled.far.close_for(Failure::DrainLimit);
+                (&dialled.far, near.read_to_end().await)
+            };
+            assert_eq!(read.unwrap_err().failure(), Failure::DrainLimit);
+            closing.ended().await;
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_ends_without_a_reason_cuts_its_streams() {
+    run::to_its_end(|| async {
+        let mut pair = Quic::<false>::pair(Between::Nothing).await;
+        let (link, far_link) = pair.dial().await;
+        let (_near, mut far) = pair.stream(&link).await;
+        link.close();
+        let error = far.read_to_end().await.unwrap_err();
+        assert_eq!(error.failure(), Failure::TunnelCut);
+        settled(&far_link, LinkState::Dead).await;
+    });
+}
