@@ -15,6 +15,7 @@ mod config;
 mod control;
 mod door;
 mod farewell;
+mod frames;
 mod handshake;
 mod link;
 mod post;

@@ -34,6 +34,8 @@ mod quic_ending;
 mod quic_raw;
 #[path = "conformance/quic_trust.rs"]
 mod quic_trust;
+#[path = "conformance/quic_windows.rs"]
+mod quic_windows;
 #[path = "conformance/run.rs"]
 mod run;
 #[path = "conformance/talk.rs"]

@@ -27,6 +27,8 @@ const INCOMING_TOTAL_BYTES: u64 = 8 << 20;
 const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 /// What we hold for such a one.
 const STRANGER_SEND_BYTES: u64 = 256 << 10;
+/// Datagrams that wait, in each direction; they carry probes.
+const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
 /// Messages of a handshake that arrived out of order.
 const HANDSHAKE_BYTES: usize = 24 << 10;
 /// Silence that a middlebox takes for an end is shorter than this.
@@ -172,8 +174,8 @@ fn transport(
     config.stream_receive_window(varint(window::of_a_stream(window_bytes)));
     config.send_window(STRANGER_SEND_BYTES);
     config.send_fairness(true);
-    config.datagram_receive_buffer_size(None);
-    config.datagram_send_buffer_size(0);
+    config.datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES));
+    config.datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES);
     config.crypto_buffer_size(HANDSHAKE_BYTES);
     config.max_idle_timeout(IdleTimeout::try_from(settings.timeouts.idle).ok());
     config.keep_alive_interval(Some(KEEP_ALIVE));

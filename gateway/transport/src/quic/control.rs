@@ -1,9 +1,9 @@
 //! What is said about a connection: liveness, announced slots, draining, closing.
 //!
-//! Each side has one unidirectional stream for it, with the frames of a TLS tunnel's control connection on it. The dialer
-//! sends PING every interval and the other side answers PONG. Four in a row unanswered, or one late answer while a stream
-//! waits for its own, mark the path dead. The answering side notices silence for as long. Streams of a path that died go
-//! on if it comes back before QUIC gives the connection up.
+//! The dialer sends PING every interval and the other side answers PONG. Four in a row unanswered, or one late answer while
+//! a stream waits for its own, mark the path dead. An acknowledgement is an answer too: probes that the path loses are not
+//! repeated, but QUIC asks again by itself for what is not acknowledged. The answering side notices silence for as long.
+//! Streams of a path that died go on if it comes back before QUIC gives the connection up.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -11,12 +11,13 @@ use std::{
 };
 
 use corinth_model::Failure;
-use quinn::{RecvStream, SendStream};
+use quinn::FrameStats;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use super::{
     Shared, code,
+    frames::{self, Control, Said},
     handshake::{self, explain},
     link::QuicLink,
     serve,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     DialError, DialTarget, LinkState, StreamError,
-    tls::frame::{self, HEADER_BYTES, Kind, Pong},
+    tls::frame::{Kind, Pong},
 };
 
 /// Probes in a row without an answer that mark a path dead.
@@ -33,10 +34,6 @@ const MISSED_MAX: u64 = 4;
 const OVERDUE: u64 = 2;
 /// In the first byte of a PING: nobody opens streams of the frames' kind here.
 const ROLE_CONTROL: u8 = 2;
-/// What may wait to be sent. More waits only for a peer that asks and does not listen.
-const OUTGOING_MAX_BYTES: usize = 4 << 10;
-/// What is read at once.
-const READ_BYTES: usize = 4 << 10;
 /// Streams of a closed link have this long to end by themselves.
 const CLOSING: Duration = Duration::from_millis(500);
 /// A connection that another one has taken the place of is closed when it had no stream for so many probes: what the peer
@@ -98,6 +95,7 @@ async fn join(
     let probes = Probes {
         sent: 1,
         answered: 1,
+        acknowledged: 0,
         draining: pong.draining,
         replaced: 0,
     };
@@ -116,11 +114,11 @@ async fn ask(tunnel: &Tunnel) -> Result<(Control, Pong), StreamError> {
     let lost = |error| code::lost(&error);
     let mut send = tunnel.quic.open_uni().await.map_err(lost)?;
     let mut first = Vec::new();
-    put(&mut first, Kind::Ping, &ping(1));
+    frames::put(&mut first, Kind::Ping, &ping(1));
     send.write_all(&first).await.map_err(|_| StreamError::Cut)?;
     let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
-    let mut control = Control::new(send, recv);
-    let (kind, payload) = control.next().await?;
+    let mut control = Control::new(&tunnel.quic, send, recv);
+    let Said { kind, payload, .. } = control.next().await?;
     match Pong::read(&payload) {
         Some(pong) if kind == Kind::Pong => Ok((control, pong)),
         Some(_) | None => Err(StreamError::Protocol("a first PING that is not answered")),
@@ -149,8 +147,8 @@ async fn asked(tunnel: &Tunnel) -> Result<(Control, u64), StreamError> {
     let lost = |error| code::lost(&error);
     let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
     let send = tunnel.quic.open_uni().await.map_err(lost)?;
-    let mut control = Control::new(send, recv);
-    let (kind, payload) = control.next().await?;
+    let mut control = Control::new(&tunnel.quic, send, recv);
+    let Said { kind, payload, .. } = control.next().await?;
     if kind != Kind::Ping || payload.first() != Some(&ROLE_CONTROL) {
         return Err(StreamError::Protocol(
             "a connection that does not begin with a PING",
@@ -170,9 +168,10 @@ async fn carry(
     shared: Arc<Shared>,
     link: Arc<QuicLink>,
     tunnel: Arc<Tunnel>,
-    control: Control,
+    mut control: Control,
     side: Side,
 ) {
+    control.hear(frames::sort_datagrams(&tunnel));
     tokio::spawn(serve::streams(
         Arc::clone(&shared),
         Arc::clone(&link),
@@ -209,6 +208,8 @@ async fn carry(
 struct Probes {
     sent: u64,
     answered: u64,
+    /// Acknowledgements that had come by the last look.
+    acknowledged: u64,
     draining: bool,
     /// Probes for which another connection was there and no stream on this one.
     replaced: u32,
@@ -237,18 +238,19 @@ impl Probes {
         loop {
             tokio::select! {
                 said = control.next() => match said? {
-                    (Kind::Pong, payload) => {
+                    Said { kind: Kind::Pong, payload, .. } => {
                         self.heard(link, tunnel, &payload);
                         answer_by = None;
                     }
-                    (Kind::Drain, _) => {
+                    Said { kind: Kind::Drain, .. } => {
                         self.draining = true;
                         link.set_state(LinkState::Draining);
                     }
-                    (Kind::Close, _) => return Ok(()),
-                    (kind, _) => return Err(misplaced(kind)),
+                    Said { kind: Kind::Close, .. } => return Ok(()),
+                    Said { kind, .. } => return Err(misplaced(kind)),
                 },
                 _ = ticks.tick() => {
+                    self.is_acknowledged(tunnel);
                     let missed = (self.sent - self.answered).saturating_sub(under_way(shared, link));
                     if missed >= MISSED_MAX {
                         return Err(StreamError::Failed(Failure::PathDead, "no answer to four probes"));
@@ -263,11 +265,16 @@ impl Probes {
                 }
                 () = link.suspected.notified() => {
                     if answer_by.is_none() {
+                        self.is_acknowledged(tunnel);
                         self.probe(&mut control)?;
                         answer_by = Some(Instant::now() + link.answer_within());
                     }
                 }
                 () = sleep_until(answer_by.unwrap_or_else(far)), if answer_by.is_some() => {
+                    if self.is_acknowledged(tunnel) {
+                        answer_by = None;
+                        continue;
+                    }
                     return Err(StreamError::Failed(Failure::PathDead, "no answer while a stream waits"));
                 }
                 changed = state.changed() => {
@@ -282,7 +289,18 @@ impl Probes {
 
     fn probe(&mut self, control: &mut Control) -> Result<(), StreamError> {
         self.sent += 1;
-        control.put(Kind::Ping, &ping(self.sent))
+        control.probe(Kind::Ping, &ping(self.sent))
+    }
+
+    /// Looks whether the peer has acknowledged anything since the last time: then it is there.
+    fn is_acknowledged(&mut self, tunnel: &Tunnel) -> bool {
+        let acknowledged = tunnel.quic.stats().frame_rx.acks;
+        let is_news = acknowledged != self.acknowledged;
+        self.acknowledged = acknowledged;
+        if is_news {
+            self.answered = self.sent;
+        }
+        is_news
     }
 
     fn heard(&mut self, link: &QuicLink, tunnel: &Tunnel, payload: &[u8]) {
@@ -349,20 +367,33 @@ async fn answering(
     draining.mark_unchanged();
     let mut heard_at = Instant::now();
     let mut is_overdue = false;
+    let mut frames_seen = frames_of(&tunnel.quic.stats().frame_rx);
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             said = control.next() => match said? {
-                (Kind::Ping, payload) => {
+                Said { kind: Kind::Ping, payload, way } => {
                     heard_at = Instant::now();
                     is_overdue = false;
                     link.set_overdue(tunnel, false);
-                    control.put(Kind::Pong, &pong(shared, link, nonce_of(&payload)))?;
-                    link.looked(tunnel.look(Instant::now()));
+                    control.answer(way, &pong(shared, link, nonce_of(&payload)))?;
+                    link.looked(tunnel.look(heard_at));
                 }
-                (Kind::Drain, _) => link.set_state(LinkState::Draining),
-                (Kind::Close, _) => return Ok(()),
-                (kind, _) => return Err(misplaced(kind)),
+                Said { kind: Kind::Drain, .. } => link.set_state(LinkState::Draining),
+                Said { kind: Kind::Close, .. } => return Ok(()),
+                Said { kind, .. } => return Err(misplaced(kind)),
             },
+            _ = ticks.tick() => {
+                let frames = frames_of(&tunnel.quic.stats().frame_rx);
+                let now = Instant::now();
+                // What came instead of a probe that was lost, at the earliest since the last look.
+                if frames != std::mem::replace(&mut frames_seen, frames) && now > heard_at + interval {
+                    heard_at = now - interval;
+                    is_overdue = false;
+                    link.set_overdue(tunnel, false);
+                }
+            }
             () = sleep_until(heard_at + overdue_after), if !is_overdue => {
                 is_overdue = true;
                 link.set_overdue(tunnel, true);
@@ -378,6 +409,11 @@ async fn answering(
             Ok(()) = draining.changed() => control.put(Kind::Drain, &[])?,
         }
     }
+}
+
+/// Frames that show that the peer is there.
+fn frames_of(received: &FrameStats) -> u64 {
+    received.acks + received.ping + received.stream + received.datagram
 }
 
 /// A frame that is known and does not belong on a control stream.
@@ -415,89 +451,4 @@ fn pong(shared: &Shared, link: &QuicLink, nonce: u64) -> [u8; 11] {
         draining: *link.draining.borrow(),
     };
     pong.write()
-}
-
-fn put(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
-    out.extend_from_slice(&frame::encode(kind, payload.len(), 0));
-    out.extend_from_slice(payload);
-}
-
-/// The two control streams of one connection.
-struct Control {
-    send: SendStream,
-    recv: RecvStream,
-    outgoing: Vec<u8>,
-    incoming: Vec<u8>,
-}
-
-impl Control {
-    fn new(send: SendStream, recv: RecvStream) -> Self {
-        // What is said about the streams goes before what is said on them.
-        let _ = send.set_priority(1);
-        Self {
-            send,
-            recv,
-            outgoing: Vec::new(),
-            incoming: Vec::new(),
-        }
-    }
-
-    /// Queues a frame; it is sent while [`Self::next`] waits.
-    fn put(&mut self, kind: Kind, payload: &[u8]) -> Result<(), StreamError> {
-        if self.outgoing.len() > OUTGOING_MAX_BYTES {
-            return Err(StreamError::Protocol(
-                "a peer that does not read its control stream",
-            ));
-        }
-        put(&mut self.outgoing, kind, payload);
-        Ok(())
-    }
-
-    /// Sends what is queued while it waits for what the peer says next. Cancel-safe.
-    async fn next(&mut self) -> Result<(Kind, Vec<u8>), StreamError> {
-        loop {
-            if let Some(said) = self.take()? {
-                return Ok(said);
-            }
-            let Self {
-                send,
-                recv,
-                outgoing,
-                incoming,
-            } = self;
-            tokio::select! {
-                sent = send.write(outgoing), if !outgoing.is_empty() => {
-                    let sent = sent.map_err(|_| StreamError::Cut)?;
-                    outgoing.drain(..sent);
-                }
-                chunk = recv.read_chunk(READ_BYTES, true) => {
-                    let chunk = chunk.map_err(|_| StreamError::Cut)?;
-                    incoming.extend_from_slice(&chunk.ok_or(StreamError::Cut)?.bytes);
-                }
-            }
-        }
-    }
-
-    /// The first whole frame of what has arrived.
-    fn take(&mut self) -> Result<Option<(Kind, Vec<u8>)>, StreamError> {
-        while let Some((header, rest)) = self.incoming.split_first_chunk::<HEADER_BYTES>() {
-            let header = frame::decode(*header).map_err(StreamError::Protocol)?;
-            let Some(payload) = rest.get(..header.length) else {
-                return Ok(None);
-            };
-            let payload = payload.to_vec();
-            self.incoming.drain(..HEADER_BYTES + header.length);
-            if let Some(kind) = header.kind {
-                return Ok(Some((kind, payload)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Says that the connection is done with; whether it arrives changes nothing.
-    async fn close(mut self) -> Result<(), StreamError> {
-        put(&mut self.outgoing, Kind::Close, &[]);
-        let _ = timeout(CLOSING, self.send.write_all(&self.outgoing)).await;
-        Ok(())
-    }
 }

@@ -55,6 +55,8 @@ struct Window {
     received_bytes: u64,
     sent_packets: u64,
     lost_packets: u64,
+    /// How often the peer has said that the window holds it up.
+    blocked: u64,
     at: Instant,
 }
 
@@ -94,6 +96,7 @@ impl Tunnel {
                 received_bytes: quic.stats().udp_rx.bytes,
                 sent_packets: 0,
                 lost_packets: 0,
+                blocked: 0,
                 at: Instant::now(),
             }),
             is_overdue: AtomicBool::new(false),
@@ -120,10 +123,13 @@ impl Tunnel {
         // Counted anew where the path has changed.
         window.sent_packets = path.sent_packets;
         window.lost_packets = path.lost_packets;
-        if window
-            .share
-            .grow(window::wanted(received, elapsed, path.rtt))
-        {
+        let mut wanted = window::wanted(received, elapsed, path.rtt);
+        let blocked = stats.frame_rx.data_blocked;
+        if blocked != std::mem::replace(&mut window.blocked, blocked) {
+            // Streams that nobody reads have taken it: the others need one as well.
+            wanted = wanted.max(window.share.bytes() * 2);
+        }
+        if window.share.grow(wanted) {
             self.quic.set_receive_window(varint(window.share.bytes()));
         }
         drop(window);

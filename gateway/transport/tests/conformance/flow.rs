@@ -29,7 +29,7 @@ pub(crate) async fn a_reader_that_stops_stops_the_writer_and_releases_it<C: Carr
 }
 
 /// Writes to nobody until it comes to a stop. Returns how many bytes were queued by then.
-async fn write_until_stopped(stream: &mut Stream) -> usize {
+pub(crate) async fn write_until_stopped(stream: &mut Stream) -> usize {
     let chunk = vec![0; 64 << 10];
     let (_, mut half) = stream.split();
     let mut sent = 0;

@@ -7,17 +7,19 @@ use std::{
     time::Duration,
 };
 
+use corinth_api::StreamReply;
 use corinth_identity::Denials;
 use corinth_model::Failure;
 use corinth_transport::{
-    Congestions, DialTarget, Transport,
+    Congestions, DialTarget, Link, Stream, Transport,
     quic::{Doorkeeper, QuicKeys, QuicSettings, QuicTimeouts, QuicTransport},
 };
 use rustls::time_provider::TimeProvider;
 use tokio::sync::mpsc;
 
 use crate::{
-    pair::{A, B, Between, Carrier, Gateway, Incoming, Pair, Sink},
+    pair::{A, B, Between, Carrier, Gateway, Incoming, Pair, Sink, header},
+    talk::Talk,
     tls::{Clock, Cluster, bundles},
     udp::{Resets, UdpProxy},
 };
@@ -132,6 +134,54 @@ impl<const IPV6: bool> Carrier for Quic<IPV6> {
 
     fn sever(&self) {
         self.proxy().sever();
+    }
+}
+
+/// A gateway that dialled another one on IPv4.
+pub(crate) struct Dialled {
+    pub(crate) near: Arc<QuicTransport>,
+    pub(crate) far: Arc<QuicTransport>,
+    pub(crate) target: DialTarget,
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+impl Dialled {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with other settings on both sides.
+    pub(crate) async fn with(change: impl Fn(&mut QuicSettings)) -> Self {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let ((a_sink, _), (b_sink, incoming)) = (Sink::new(), Sink::new());
+        let transport = |own: &Cluster, peer: &Cluster, sink| {
+            let mut settings = settings(own, &[peer], &clock, QuicTimeouts::default());
+            change(&mut settings);
+            Arc::new(QuicTransport::new(settings, sink))
+        };
+        let (near, far) = (transport(&a, &b, a_sink), transport(&b, &a, b_sink));
+        let target = b.target(listen(&far, Ipv4Addr::LOCALHOST.into()));
+        let link = near.dial(&target).await.expect("it answers");
+        Self {
+            near,
+            far,
+            target,
+            link,
+            incoming,
+        }
+    }
+
+    /// A stream that the dialler opened and the other side accepted.
+    pub(crate) async fn stream(&mut self) -> (Stream, Incoming) {
+        let mut near = self.link.open(&header()).await.expect("the link is up");
+        near.flush().await.expect("the path is there");
+        let mut far = self.incoming.recv().await.expect("its sink lives");
+        let accepted = StreamReply::Accepted;
+        far.answer(accepted).await.expect("it is open");
+        assert_eq!(near.reply().await.expect("it was answered"), accepted);
+        (near, far)
     }
 }
 

@@ -1,21 +1,13 @@
 //! What the end of a QUIC connection leaves of what was sent before it, and says to those whose streams it cuts.
 
-use std::{net::Ipv4Addr, sync::Arc};
-
-use corinth_api::StreamReply;
 use corinth_model::Failure;
-use corinth_transport::{
-    Link, LinkState, Transport,
-    quic::{QuicTimeouts, QuicTransport},
-};
-use tokio::sync::mpsc;
+use corinth_transport::LinkState;
 
 use crate::{
-    pair::{A, B, Between, Carrier, Incoming, Sink, header, settled},
-    quic::{Quic, listen, settings},
+    pair::{Between, Carrier, settled},
+    quic::{Dialled, Quic},
     run,
     talk::Talk,
-    tls::{Clock, Cluster},
 };
 
 /// More than a new path takes at once, less than a stream may have unread.
@@ -68,44 +60,12 @@ fn a_reset_arrives_before_the_end_of_its_connection() {
     });
 }
 
-/// A gateway that dialled another one.
-struct Dialled {
-    near: Arc<QuicTransport>,
-    far: Arc<QuicTransport>,
-    link: Arc<dyn Link>,
-    incoming: mpsc::UnboundedReceiver<Incoming>,
-}
-
-impl Dialled {
-    async fn new() -> Self {
-        let clock = Clock::new();
-        let (a, b) = (Cluster::new(A), Cluster::new(B));
-        let ((a_sink, _), (b_sink, incoming)) = (Sink::new(), Sink::new());
-        let timeouts = QuicTimeouts::default();
-        let near = QuicTransport::new(settings(&a, &[&b], &clock, timeouts), a_sink);
-        let far = QuicTransport::new(settings(&b, &[&a], &clock, timeouts), b_sink);
-        let (near, far) = (Arc::new(near), Arc::new(far));
-        let target = b.target(listen(&far, Ipv4Addr::LOCALHOST.into()));
-        let link = near.dial(&target).await.unwrap();
-        Self {
-            near,
-            far,
-            link,
-            incoming,
-        }
-    }
-}
-
 #[test]
 fn streams_that_a_closing_gateway_cuts_end_with_its_reason_at_the_peer() {
     run::to_its_end(|| async {
         for is_dialers in [true, false] {
             let mut dialled = Dialled::new().await;
-            let mut near = dialled.link.open(&header()).await.unwrap();
-            near.flush().await.unwrap();
-            let mut far = dialled.incoming.recv().await.unwrap();
-            far.answer(StreamReply::Accepted).await.unwrap();
-            assert_eq!(near.reply().await.unwrap(), StreamReply::Accepted);
+            let (mut near, mut far) = dialled.stream().await;
             // Nobody resets them: what cuts them is the end of the connection.
             let (closing, read) = if is_dialers {
                 dialled.near.close_for(Failure::DrainLimit);
