@@ -7,8 +7,9 @@
 //! Until a peer has proved who it is, it can open no stream and send nothing but its handshake. After that its windows are
 //! what the budget of the gateway allows and the path has use for.
 //!
-//! A worker listens on a socket of its own with [`QuicTransport::serve`]. It dials from another one, because a packet for a
-//! port that several workers share may reach any of them.
+//! A worker listens on a socket of its own with [`QuicTransport::serve`]. Each connection is dialled from a socket of its
+//! own: a packet for a port that several workers share may reach any of them, and what stands on the way, a load balancer
+//! or a table of connections, decides by the port where packets go and may have to decide anew.
 
 mod code;
 mod config;
@@ -29,14 +30,13 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, OnceLock},
-    thread::ThreadId,
     time::Duration,
 };
 
 use corinth_identity::{Denials, GatewayVerifier, OwnIdentity, SharedBundles};
 use corinth_model::{Failure, GatewayId, TrustDomain};
 use parking_lot::Mutex;
-use quinn::{Endpoint, Runtime, TokioRuntime};
+use quinn::{Connecting, Endpoint, Runtime, TokioRuntime};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::watch;
 use tracing::debug;
@@ -134,10 +134,8 @@ pub(crate) struct Shared {
     /// Why it was closed, if it was said; peers are told.
     closed_for: OnceLock<Failure>,
     budget: Arc<Budget>,
-    /// Endpoints that dial, one for each worker and address family.
-    dialing: Mutex<Vec<Dialing>>,
-    /// Endpoints that listen, or did and still have connections.
-    listening: Mutex<BTreeMap<u64, Endpoint>>,
+    /// Endpoints that listen, or have connections.
+    endpoints: Mutex<BTreeMap<u64, Endpoint>>,
     /// Streams that peers have opened here, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
     counts: Counts,
@@ -145,12 +143,6 @@ pub(crate) struct Shared {
     post: Arc<Post>,
     /// The smallest buffers that a socket of ours was granted.
     granted: Mutex<Option<SocketBuffers>>,
-}
-
-struct Dialing {
-    worker: ThreadId,
-    is_ipv6: bool,
-    endpoint: Endpoint,
 }
 
 /// One of the streams that a peer may have open here; given back when dropped.
@@ -178,8 +170,7 @@ impl QuicTransport {
                 links: Links::default(),
                 closed: watch::Sender::new(false),
                 closed_for: OnceLock::new(),
-                dialing: Mutex::default(),
-                listening: Mutex::default(),
+                endpoints: Mutex::default(),
                 held: Mutex::default(),
                 counts: Counts::default(),
                 post: Arc::default(),
@@ -203,7 +194,7 @@ impl QuicTransport {
         let shared = &self.shared;
         let mut closed = shared.closed.subscribe();
         let server = shared.server_config()?;
-        let endpoint = shared.endpoint(socket, Some(server))?;
+        let endpoint = shared.listening_endpoint(socket, server)?;
         let number = shared.list(&endpoint);
         tokio::pin!(closing);
         loop {
@@ -218,12 +209,7 @@ impl QuicTransport {
             }
         }
         endpoint.set_server_config(None);
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            // Connections end with their links.
-            endpoint.wait_idle().await;
-            shared.listening.lock().remove(&number);
-        });
+        shared.leave_when_idle(endpoint, number);
         Ok(())
     }
 
@@ -285,10 +271,8 @@ impl QuicTransport {
     /// Resolves when every connection has ended and its peer was told. To be asked after [`Self::close`].
     pub async fn ended(&self) {
         let endpoints: Vec<Endpoint> = {
-            let listening = self.shared.listening.lock();
-            let dialing = self.shared.dialing.lock();
-            let dialing = dialing.iter().map(|dialing| &dialing.endpoint);
-            listening.values().chain(dialing).cloned().collect()
+            let endpoints = self.shared.endpoints.lock();
+            endpoints.values().cloned().collect()
         };
         for endpoint in endpoints {
             endpoint.wait_idle().await;
@@ -369,60 +353,65 @@ impl Shared {
         config::server(settings, tls, self.budget.offer()).map_err(io::Error::other)
     }
 
-    /// Remembers an endpoint that listens, under the number that is returned.
+    /// Remembers an endpoint, under the number that is returned.
     fn list(&self, endpoint: &Endpoint) -> u64 {
-        let mut listening = self.listening.lock();
-        let number = listening.last_key_value().map_or(0, |(last, _)| last + 1);
-        listening.insert(number, endpoint.clone());
+        let mut endpoints = self.endpoints.lock();
+        let number = endpoints.last_key_value().map_or(0, |(last, _)| last + 1);
+        endpoints.insert(number, endpoint.clone());
         number
     }
 
-    /// An endpoint on `socket`, driven by the calling worker.
-    fn endpoint(
+    /// Forgets an endpoint that takes nobody any more, once it has no connections. They end with their links.
+    fn leave_when_idle(self: &Arc<Self>, endpoint: Endpoint, number: u64) {
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            endpoint.wait_idle().await;
+            shared.endpoints.lock().remove(&number);
+        });
+    }
+
+    /// An endpoint that listens on `socket`, driven by the calling worker.
+    fn listening_endpoint(
         &self,
         socket: UdpSocket,
-        server: Option<quinn::ServerConfig>,
+        server: quinn::ServerConfig,
     ) -> io::Result<Endpoint> {
-        let granted = config::widen(&socket)?;
+        self.widen(&socket)?;
+        let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
+        let config = config::listening(&self.settings.keys, socket.number());
+        let runtime = Arc::new(TokioRuntime);
+        Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)
+    }
+
+    fn widen(&self, socket: &UdpSocket) -> io::Result<()> {
+        let granted = config::widen(socket)?;
         debug!(?granted, "a socket for QUIC");
         let mut smallest = self.granted.lock();
         *smallest = Some(smallest.map_or(granted, |other| other.min(granted)));
-        drop(smallest);
-        let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
-        let config = config::endpoint(&self.settings.keys, socket.number());
-        let runtime = Arc::new(TokioRuntime);
-        Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), runtime)
+        Ok(())
     }
 
-    /// The calling worker's endpoint for dialling addresses of this family, made if there is none.
-    fn dialing_endpoint(&self, address: SocketAddr) -> io::Result<Endpoint> {
-        let worker = std::thread::current().id();
-        let is_ipv6 = address.is_ipv6();
-        let is_ours = |dialing: &Dialing| dialing.worker == worker && dialing.is_ipv6 == is_ipv6;
-        if let Some(dialing) = self.dialing.lock().iter().find(|dialing| is_ours(dialing)) {
-            return Ok(dialing.endpoint.clone());
-        }
-        let anywhere: IpAddr = if is_ipv6 {
+    /// Dials `address` from a port that was not used before, on the calling worker.
+    fn connect(
+        self: &Arc<Self>,
+        config: quinn::ClientConfig,
+        address: SocketAddr,
+    ) -> io::Result<Connecting> {
+        let anywhere: IpAddr = if address.is_ipv6() {
             Ipv6Addr::UNSPECIFIED.into()
         } else {
             Ipv4Addr::UNSPECIFIED.into()
         };
         let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
-        let endpoint = self.endpoint(socket, None)?;
-        // Nobody else makes one for this worker.
-        self.dialing.lock().push(Dialing {
-            worker,
-            is_ipv6,
-            endpoint: endpoint.clone(),
-        });
-        Ok(endpoint)
-    }
-
-    /// The endpoint of a runtime that is gone dials no more; the next dial makes another one.
-    fn forget_dialing_endpoint(&self, address: SocketAddr) {
-        let worker = std::thread::current().id();
-        self.dialing
-            .lock()
-            .retain(|dialing| dialing.worker != worker || dialing.is_ipv6 != address.is_ipv6());
+        self.widen(&socket)?;
+        let config_of_endpoint = config::dialing(&self.settings.keys);
+        let endpoint = Endpoint::new(config_of_endpoint, None, socket, Arc::new(TokioRuntime))?;
+        // The name is not sent, and no certificate is compared with it.
+        let connecting = endpoint
+            .connect_with(config, address, &address.ip().to_string())
+            .map_err(io::Error::other)?;
+        let number = self.list(&endpoint);
+        self.leave_when_idle(endpoint, number);
+        Ok(connecting)
     }
 }

@@ -30,6 +30,8 @@ mod proxy;
 mod quic;
 #[path = "conformance/quic_ending.rs"]
 mod quic_ending;
+#[path = "conformance/quic_ports.rs"]
+mod quic_ports;
 #[path = "conformance/quic_raw.rs"]
 mod quic_raw;
 #[path = "conformance/quic_trust.rs"]

@@ -85,25 +85,37 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     })
 }
 
-/// What the endpoint of this number is, listening or not.
-pub(super) fn endpoint(keys: &QuicKeys, number: EndpointNumber) -> EndpointConfig {
+/// What the endpoint of this number is, which shares a port with others.
+pub(super) fn listening(keys: &QuicKeys, number: EndpointNumber) -> EndpointConfig {
+    endpoint(keys, Ids(Some(number)))
+}
+
+/// What an endpoint is that has a port to itself and takes nobody.
+pub(super) fn dialing(keys: &QuicKeys) -> EndpointConfig {
+    endpoint(keys, Ids(None))
+}
+
+fn endpoint(keys: &QuicKeys, ids: Ids) -> EndpointConfig {
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &keys.reset);
     let mut config = EndpointConfig::new(Arc::new(reset));
-    config.cid_generator(move || Box::new(Ids(number)));
+    config.cid_generator(move || Box::new(ids));
     config.min_reset_interval(RESET_INTERVAL);
     config.grease_quic_bit(true);
     config
 }
 
-/// Connection IDs that begin with the number of their endpoint and say nothing else. Each could be one of ours, so that a packet for a connection that a former life of
-/// this gateway held is answered with a valid reset.
-struct Ids(EndpointNumber);
+/// Connection IDs that begin with the number of their endpoint, if it has one, and say nothing else. Each could be one of
+/// ours, so that a packet for a connection that a former life of this gateway held is answered with a valid reset.
+#[derive(Clone, Copy)]
+struct Ids(Option<EndpointNumber>);
 
 impl ConnectionIdGenerator for Ids {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; ID_BYTES];
         aws_lc_rs::rand::fill(&mut id).expect("the system has random bytes");
-        id[0] = self.0.0;
+        if let Some(EndpointNumber(number)) = self.0 {
+            id[0] = number;
+        }
         ConnectionId::new(&id)
     }
 

@@ -39,7 +39,7 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// A connection that another one has taken the place of is closed when it had no stream for so many probes: what the peer
 /// opened before it knew of the other has arrived by then.
 const REPLACED_MAX: u32 = 5;
-/// Before a connection is dialled again in place of one that is about to expire.
+/// Before a connection is dialled again in place of one that is about to expire or does not answer.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Dials a connection. Returns the link to the gateway that answered, alive from now on.
@@ -48,13 +48,8 @@ pub(super) async fn dial(
     target: &DialTarget,
 ) -> Result<Arc<QuicLink>, DialError> {
     let tunnel = handshake::dial(shared, target).await?;
-    if let Some(link) = shared.links.get(&tunnel.peer)
-        && link.dialled_live() > 0
-        && !link.expires(shared.now_unix_seconds())
-    {
-        // The same gateway answered at another address, or behind the same load balancer again. It has heard nothing
-        // on this connection and counts on nothing.
-        tunnel.close();
+    // The same gateway may answer at another address, or behind the same load balancer again.
+    if let Some(link) = needs_no_other(shared, &tunnel) {
         return Ok(link);
     }
     join(shared, target, tunnel).await
@@ -256,11 +251,16 @@ impl Probes {
                         return Err(StreamError::Failed(Failure::PathDead, "no answer to four probes"));
                     }
                     link.set_overdue(tunnel, missed >= OVERDUE);
+                    if missed >= OVERDUE {
+                        replace(shared, link, tunnel);
+                    }
                     if self.is_replaced(link, tunnel) {
                         return control.close().await;
                     }
                     link.looked(tunnel.look(Instant::now()));
-                    renew_if_due(shared, link, tunnel);
+                    if tunnel.retire_at <= shared.now_unix_seconds() {
+                        replace(shared, link, tunnel);
+                    }
                     self.probe(&mut control)?;
                 }
                 () = link.suspected.notified() => {
@@ -327,10 +327,11 @@ impl Probes {
     }
 }
 
-/// Dials the successor of a connection that is about to expire.
-fn renew_if_due(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<Tunnel>) {
-    let is_due = tunnel.retire_at <= shared.now_unix_seconds() && link.is_newest_dialled(tunnel);
-    let Some(target) = link.target().filter(|_| is_due) else {
+/// Dials a connection beside one that is about to expire, or that answers no more: what stands on the way may send another
+/// port where somebody answers.
+fn replace(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<Tunnel>) {
+    let is_used = link.is_newest_dialled(tunnel);
+    let Some(target) = link.target().filter(|_| is_used) else {
         return;
     };
     if !link.begin_renewal() {
@@ -338,16 +339,45 @@ fn renew_if_due(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<Tunnel>
     }
     let (shared, link) = (Arc::clone(shared), Arc::clone(link));
     tokio::spawn(async move {
-        let renewed = match handshake::dial(&shared, &target).await {
-            Ok(tunnel) => join(&shared, &target, tunnel).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = renewed {
-            debug!(peer = %link.peer, %error, "no connection in place of one that expires");
-            tokio::time::sleep(RENEWAL_PAUSE).await;
+        match dial_beside(&shared, &link, &target).await {
+            Ok(met) if Arc::ptr_eq(&met, &link) => {}
+            Ok(met) => {
+                debug!(peer = %link.peer, met = %met.peer, "another gateway answered");
+                tokio::time::sleep(RENEWAL_PAUSE).await;
+            }
+            Err(error) => {
+                debug!(peer = %link.peer, %error, "no connection in place of another one");
+                tokio::time::sleep(RENEWAL_PAUSE).await;
+            }
         }
         link.end_renewal();
     });
+}
+
+/// Dials one more connection of `link`. Behind a load balancer another gateway may answer.
+async fn dial_beside(
+    shared: &Arc<Shared>,
+    link: &Arc<QuicLink>,
+    target: &DialTarget,
+) -> Result<Arc<QuicLink>, DialError> {
+    let tunnel = handshake::dial(shared, target).await?;
+    if *tunnel.peer != *link.peer
+        && let Some(other) = needs_no_other(shared, &tunnel)
+    {
+        return Ok(other);
+    }
+    join(shared, target, tunnel).await
+}
+
+/// The link to the gateway that answered, if what there is of it is enough.
+fn needs_no_other(shared: &Shared, tunnel: &Tunnel) -> Option<Arc<QuicLink>> {
+    let link = shared.links.get(&tunnel.peer)?;
+    let is_enough = link.dialled_live() > 0 && !link.expires(shared.now_unix_seconds());
+    if is_enough {
+        // It has heard nothing on this connection and counts on nothing.
+        tunnel.close();
+    }
+    is_enough.then_some(link)
 }
 
 /// The acceptor's side: answers, and notices silence.

@@ -24,7 +24,7 @@ use crate::{
 const CRYPTO_ERROR: u64 = 0x100;
 
 /// Connects to `target`. The peer is known when this returns; whether it takes us in is not.
-pub(super) async fn dial(shared: &Shared, target: &DialTarget) -> Result<Tunnel, DialError> {
+pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tunnel, DialError> {
     let address = target.address;
     let settings = &shared.settings;
     let unreachable = |source| DialError::Connect {
@@ -56,15 +56,7 @@ pub(super) async fn dial(shared: &Shared, target: &DialTarget) -> Result<Tunnel,
     let congestion = congestion.unwrap_or_default();
     let config = config::client(settings, tls, congestion, window_bytes)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
-    // The name is not sent, and no certificate is compared with it.
-    let mut connecting = shared
-        .dialing_endpoint(address)
-        .map_err(unreachable)?
-        .connect_with(config, address, &address.ip().to_string())
-        .map_err(|error| {
-            shared.forget_dialing_endpoint(address);
-            unreachable(io::Error::other(error))
-        })?;
+    let mut connecting = shared.connect(config, address).map_err(unreachable)?;
     let secured = timeout(settings.timeouts.handshake, async {
         match timeout(settings.timeouts.connect, connecting.handshake_data()).await {
             Err(_) => return Err(unreachable(io::ErrorKind::TimedOut.into())),

@@ -134,6 +134,10 @@ impl QuicLink {
             LinkState::Up
         });
         self.renewed.send_modify(|count| *count += 1);
+        // Another connection may answer in time where the one before was late.
+        if let Some(shared) = self.shared.upgrade() {
+            shared.links.changed();
+        }
     }
 
     /// One connection less; without any the path counts as dead.

@@ -137,11 +137,12 @@ impl<const IPV6: bool> Carrier for Quic<IPV6> {
     }
 }
 
-/// A gateway that dialled another one on IPv4.
+/// A gateway that dialled another one on IPv4, through something that can be made to fail.
 pub(crate) struct Dialled {
     pub(crate) near: Arc<QuicTransport>,
     pub(crate) far: Arc<QuicTransport>,
     pub(crate) target: DialTarget,
+    pub(crate) proxy: UdpProxy,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) incoming: mpsc::UnboundedReceiver<Incoming>,
 }
@@ -162,12 +163,20 @@ impl Dialled {
             Arc::new(QuicTransport::new(settings, sink))
         };
         let (near, far) = (transport(&a, &b, a_sink), transport(&b, &a, b_sink));
-        let target = b.target(listen(&far, Ipv4Addr::LOCALHOST.into()));
+        let listening = listen(&far, Ipv4Addr::LOCALHOST.into());
+        let no_keys = Resets {
+            client: [1; 32],
+            server: [2; 32],
+        };
+        let proxy = UdpProxy::to(listening, None, no_keys).await;
+        let proxy = proxy.expect("a free port");
+        let target = b.target(proxy.address);
         let link = near.dial(&target).await.expect("it answers");
         Self {
             near,
             far,
             target,
+            proxy,
             link,
             incoming,
         }

@@ -48,6 +48,7 @@ pub(crate) struct Resets {
 /// What one client address sends and gets.
 struct Flow {
     client: SocketAddr,
+    is_black: AtomicBool,
     back: UdpSocket,
     /// The connection IDs used last, towards server and client.
     to_server: Mutex<Option<Vec<u8>>>,
@@ -79,6 +80,18 @@ impl UdpProxy {
     /// Forgets where it sends from: to the server every client has another address from now on.
     pub(crate) fn rebind(&self) {
         self.shared.flows.lock().clear();
+    }
+
+    /// From now on nothing passes that comes from, or goes to, a port that was used before.
+    pub(crate) fn strand(&self) {
+        for flow in self.shared.flows.lock().values() {
+            flow.is_black.store(true, Relaxed);
+        }
+    }
+
+    /// The ports that clients have sent from.
+    pub(crate) fn clients(&self) -> usize {
+        self.shared.flows.lock().len()
     }
 
     pub(crate) fn cut(&self) {
@@ -127,7 +140,7 @@ async fn there(shared: Arc<Shared>) {
         };
         let datagram = &buffer[..received];
         note(&flow.to_server, datagram);
-        for datagram in passing(&shared, &mut disorder, datagram) {
+        for datagram in passing(&shared, &flow, &mut disorder, datagram) {
             // What does not leave is lost, as on any network.
             let _ = flow.back.send(&datagram).await;
         }
@@ -144,6 +157,7 @@ async fn flow_of(shared: &Arc<Shared>, client: SocketAddr) -> Option<Arc<Flow>> 
     back.connect(shared.upstream).await.ok()?;
     let flow = Arc::new(Flow {
         client,
+        is_black: AtomicBool::new(false),
         back,
         to_server: Mutex::new(None),
         to_client: Mutex::new(None),
@@ -163,7 +177,7 @@ async fn back_again(shared: Arc<Shared>, flow: Arc<Flow>) {
         };
         let datagram = &buffer[..received];
         note(&flow.to_client, datagram);
-        for datagram in passing(&shared, &mut disorder, datagram) {
+        for datagram in passing(&shared, &flow, &mut disorder, datagram) {
             let _ = shared.front.send_to(&datagram, flow.client).await;
         }
     }
@@ -177,8 +191,13 @@ fn note(place: &Mutex<Option<Vec<u8>>>, datagram: &[u8]) {
 }
 
 /// What leaves when this arrives.
-fn passing(shared: &Shared, disorder: &mut Option<Disorder>, datagram: &[u8]) -> Vec<Vec<u8>> {
-    if shared.is_black.load(Relaxed) {
+fn passing(
+    shared: &Shared,
+    flow: &Flow,
+    disorder: &mut Option<Disorder>,
+    datagram: &[u8],
+) -> Vec<Vec<u8>> {
+    if shared.is_black.load(Relaxed) || flow.is_black.load(Relaxed) {
         return Vec::new();
     }
     let datagram = datagram.to_vec();
