@@ -13,6 +13,7 @@
 
 mod code;
 mod config;
+mod connections;
 mod control;
 mod door;
 mod farewell;
@@ -44,9 +45,11 @@ use tracing::debug;
 pub(crate) use self::stream::{QuicReadHalf, QuicStream, QuicWriteHalf};
 pub use self::{
     config::SocketBuffers,
+    connections::CONNECTIONS_MAX,
     door::{Doorkeeper, Handshakes},
 };
 use self::{
+    connections::Connections,
     door::Counts,
     link::QuicLink,
     post::{Post, SharedSocket},
@@ -138,6 +141,8 @@ pub(crate) struct Shared {
     endpoints: Mutex<BTreeMap<u64, Endpoint>>,
     /// Streams that peers have opened here, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
+    /// Connections that each gateway of a peer has with us, whoever dialled.
+    connections: Arc<Connections>,
     counts: Counts,
     /// Where the endpoints that share a port hand over packets to each other.
     post: Arc<Post>,
@@ -172,6 +177,7 @@ impl QuicTransport {
                 closed_for: OnceLock::new(),
                 endpoints: Mutex::default(),
                 held: Mutex::default(),
+                connections: Arc::default(),
                 counts: Counts::default(),
                 post: Arc::default(),
                 granted: Mutex::new(None),

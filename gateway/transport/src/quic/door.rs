@@ -42,7 +42,7 @@ pub struct Handshakes {
     pub failed: u64,
     /// They were asked to show first that their address is their own.
     pub retried: u64,
-    /// They got no place.
+    /// They got no place, or proved to be a gateway that has too many already.
     pub refused: u64,
 }
 
@@ -116,7 +116,12 @@ async fn shake_hands(
         Err(error) => {
             let failure = error.failure();
             debug!(%source, %error, code = failure.code(), "a QUIC handshake failed");
-            shared.counts.failed.fetch_add(1, Relaxed);
+            let counted = if failure == Failure::TooManyConnections {
+                &shared.counts.refused
+            } else {
+                &shared.counts.failed
+            };
+            counted.fetch_add(1, Relaxed);
             keeper.turned_away(source, failure);
             return;
         }

@@ -14,7 +14,12 @@ use rustls::{
 };
 use tokio::time::timeout;
 
-use super::{Shared, code::known_failure_of, config, tunnel::Tunnel};
+use super::{
+    Shared,
+    code::{code_of, known_failure_of},
+    config,
+    tunnel::Tunnel,
+};
 use crate::{
     DialError, DialTarget, TransportKind,
     tls::{ALPN, AcceptError},
@@ -116,12 +121,21 @@ fn admit(
         .unwrap_or_default();
     let leaf =
         peer_gateway(&certificates).map_err(|failure| (failure, failure.summary().to_owned()))?;
+    let peer = leaf.gateway;
+    let entered = shared.connections.enter(&peer);
+    let share = shared.budget.give(&peer.trust_domain, window_bytes);
+    let (Some(entered), Some(share)) = (entered, share) else {
+        quic.close(code_of(Failure::TooManyConnections), b"");
+        let detail = format!("{peer} has as many connections as it may");
+        return Err((Failure::TooManyConnections, detail));
+    };
     Ok(Tunnel::new(
         quic,
-        leaf.gateway,
+        peer,
         leaf.not_after.as_secs().min(own_not_after),
         shared.now_unix_seconds(),
-        shared.budget.give(window_bytes),
+        share,
+        entered,
     ))
 }
 

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     code::code_of,
     config::varint,
+    connections::Entered,
     farewell::Farewells,
     window::{self, Share},
 };
@@ -47,6 +48,7 @@ pub(super) struct Tunnel {
     pub(super) farewells: Farewells,
     window: Mutex<Window>,
     is_overdue: AtomicBool,
+    _entered: Entered,
 }
 
 /// What is known of the path's size.
@@ -80,6 +82,7 @@ impl Tunnel {
         not_after: u64,
         now_unix_seconds: u64,
         share: Share,
+        entered: Entered,
     ) -> Self {
         quic.set_receive_window(varint(share.bytes()));
         quic.set_send_window(window::to_send(0));
@@ -100,6 +103,7 @@ impl Tunnel {
                 at: Instant::now(),
             }),
             is_overdue: AtomicBool::new(false),
+            _entered: entered,
             quic,
         }
     }

@@ -2,9 +2,13 @@
 //!
 //! A window is credit: memory is used only where a reader stops while its peer goes on. Each connection is given credit
 //! when its peer has proved who it is, the less the more is given already, and more when its path turns out to hold more.
+//!
+//! A peer issues the identities of its gateways itself, so what counts is its trust domain: however many connections its
+//! gateways make, they have no more than a part of the budget.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use corinth_model::TrustDomain;
 use parking_lot::Mutex;
 
 /// One stream may take this part of the first credit of its connection. Fewer that nobody reads stop no other, and when they
@@ -12,14 +16,23 @@ use parking_lot::Mutex;
 const STREAMS_PER_WINDOW: u64 = 8;
 /// What a connection is given while there is plenty: with it one stream fills 330 Mb/s at 100 ms.
 const OFFER_MAX_BYTES: u64 = 32 << 20;
-/// What a connection is given however little is left.
-const OFFER_MIN_BYTES: u64 = 1 << 20;
+/// What a connection is given when little is left; with less it is of no use.
+const OFFER_MIN_BYTES: u64 = 256 << 10;
+/// This part of the budget, and of what a peer may have of it, is given in pieces of that size alone, so that there is
+/// something for many.
+const RESERVE: u64 = 2;
+/// All connections of one peer are given at most this part of the budget.
+const PEERS_PER_BUDGET: u64 = 2;
+/// What a stream may take of a connection that was given little.
+const STREAM_MIN_BYTES: u64 = 64 << 10;
 /// The most any connection grows to.
-const WINDOW_MAX_BYTES: u64 = 128 << 20;
+const WINDOW_MAX_BYTES: u64 = 64 << 20;
 /// The most we hold unacknowledged for a peer.
 const SEND_MAX_BYTES: u64 = 64 << 20;
-/// Of what is left, one connection is given at most this part.
+/// Of what is left beyond the reserve, one connection is given at most this part.
 const PART_OF_THE_REST: u64 = 4;
+/// Of what is left of that for its peer, this part.
+const PART_OF_THE_PEERS: u64 = 2;
 /// What we hold unacknowledged for a peer, at least.
 const SEND_MIN_BYTES: u64 = 4 << 20;
 
@@ -27,32 +40,75 @@ const SEND_MIN_BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Budget {
     total_bytes: u64,
-    given_bytes: Mutex<u64>,
+    given: Mutex<Given>,
+}
+
+/// What is given, to all and to each.
+#[derive(Debug, Default)]
+struct Given {
+    bytes: u64,
+    to_peers: BTreeMap<TrustDomain, u64>,
+}
+
+impl Given {
+    /// Gives as much of `bytes` as this peer may have, and no more than `least_bytes` where little is left for it.
+    fn give(&mut self, total_bytes: u64, peer: &TrustDomain, bytes: u64, least_bytes: u64) -> u64 {
+        let to_peer = self.to_peers.entry(peer.clone()).or_insert(0);
+        let peers_bytes = total_bytes / PEERS_PER_BUDGET;
+        let left = total_bytes.saturating_sub(self.bytes);
+        let left_for_peer = peers_bytes.saturating_sub(*to_peer);
+        let plenty = (peers_bytes - peers_bytes / RESERVE).saturating_sub(*to_peer);
+        let part = (plenty / PART_OF_THE_PEERS).max(least_bytes);
+        let given = bytes.min(part).min(left).min(left_for_peer);
+        *to_peer += given;
+        self.bytes += given;
+        given
+    }
+
+    fn take_back(&mut self, peer: &TrustDomain, bytes: u64) {
+        self.bytes -= bytes;
+        if let Some(to_peer) = self.to_peers.get_mut(peer) {
+            *to_peer -= bytes;
+            if *to_peer == 0 {
+                self.to_peers.remove(peer);
+            }
+        }
+    }
+
+    /// What may be given to one connection that wants as much as it can have.
+    fn part(&self, total_bytes: u64) -> u64 {
+        let plenty = total_bytes - total_bytes / RESERVE;
+        plenty.saturating_sub(self.bytes) / PART_OF_THE_REST
+    }
 }
 
 impl Budget {
     pub(super) fn new(total_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             total_bytes,
-            given_bytes: Mutex::new(0),
+            given: Mutex::default(),
         })
     }
 
     /// What a connection made now would be given. Nothing is set aside: a handshake costs a stranger little.
     pub(super) fn offer(&self) -> u64 {
-        let left = self.total_bytes.saturating_sub(*self.given_bytes.lock());
-        let part = (left / PART_OF_THE_REST).clamp(OFFER_MIN_BYTES, OFFER_MAX_BYTES);
+        let part = self.given.lock().part(self.total_bytes);
+        let part = part.clamp(OFFER_MIN_BYTES, OFFER_MAX_BYTES);
         1 << part.ilog2()
     }
 
-    /// Gives what was offered. Who has proved who it is gets it also where others were faster: what is given beyond the
-    /// total is at most one offer for each handshake that was under way.
-    pub(super) fn give(self: &Arc<Self>, bytes: u64) -> Share {
-        *self.given_bytes.lock() += bytes;
-        Share {
+    /// Gives what was offered to a peer that has proved who it is, or less where others were faster; `None` if nothing
+    /// of use is left for it.
+    pub(super) fn give(self: &Arc<Self>, peer: &TrustDomain, bytes: u64) -> Option<Share> {
+        let mut given = self.given.lock();
+        let bytes = given.give(self.total_bytes, peer, bytes, OFFER_MIN_BYTES);
+        drop(given);
+        let share = Share {
             budget: Arc::clone(self),
+            peer: peer.clone(),
             bytes,
-        }
+        };
+        (bytes >= OFFER_MIN_BYTES).then_some(share)
     }
 }
 
@@ -60,6 +116,7 @@ impl Budget {
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Arc<Budget>,
+    peer: TrustDomain,
     bytes: u64,
 }
 
@@ -70,13 +127,13 @@ impl Share {
 
     /// Grows to `wanted_bytes`, or as far as the budget goes. `true` if it grew.
     pub(super) fn grow(&mut self, wanted_bytes: u64) -> bool {
-        let mut given = self.budget.given_bytes.lock();
-        let left = self.budget.total_bytes.saturating_sub(*given);
-        let more = wanted_bytes
+        let wanted = wanted_bytes
             .min(WINDOW_MAX_BYTES)
-            .saturating_sub(self.bytes)
-            .min(left / PART_OF_THE_REST);
-        *given += more;
+            .saturating_sub(self.bytes);
+        let total = self.budget.total_bytes;
+        let mut given = self.budget.given.lock();
+        let part = wanted.min(given.part(total));
+        let more = given.give(total, &self.peer, part, 0);
         self.bytes += more;
         more > 0
     }
@@ -84,13 +141,13 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        *self.budget.given_bytes.lock() -= self.bytes;
+        self.budget.given.lock().take_back(&self.peer, self.bytes);
     }
 }
 
 /// The window of one stream on a connection with this much credit.
 pub(super) fn of_a_stream(connection_bytes: u64) -> u64 {
-    connection_bytes / STREAMS_PER_WINDOW
+    (connection_bytes / STREAMS_PER_WINDOW).max(STREAM_MIN_BYTES)
 }
 
 /// Twice what is on its way when `bytes` arrive in `elapsed`: a window that size is never what holds a path up.
@@ -113,32 +170,57 @@ mod tests {
 
     const TOTAL: u64 = 256 << 20;
 
+    fn peer(number: usize) -> TrustDomain {
+        TrustDomain::parse(&format!("peer-{number}.test")).unwrap()
+    }
+
     #[test]
-    fn the_more_is_given_the_less_is_offered() {
+    fn the_more_is_given_the_less_is_offered_and_never_more_than_there_is() {
         let budget = Budget::new(TOTAL);
         let mut shares = Vec::new();
         let mut last = OFFER_MAX_BYTES;
-        for _ in 0..200 {
+        for number in 0.. {
             let offer = budget.offer();
             assert!(offer <= last && offer >= OFFER_MIN_BYTES);
             last = offer;
-            shares.push(budget.give(offer));
+            let Some(share) = budget.give(&peer(number), offer) else {
+                break;
+            };
+            shares.push(share);
         }
         assert_eq!(last, OFFER_MIN_BYTES);
+        assert_eq!(shares.iter().map(Share::bytes).sum::<u64>(), TOTAL);
+        assert!(shares.len() > 500, "{} connections", shares.len());
         drop(shares);
         assert_eq!(budget.offer(), OFFER_MAX_BYTES);
+        assert!(budget.given.lock().to_peers.is_empty());
+    }
+
+    #[test]
+    fn one_peer_leaves_something_for_the_others() {
+        let budget = Budget::new(TOTAL);
+        let mut shares = Vec::new();
+        while let Some(share) = budget.give(&peer(0), budget.offer()) {
+            shares.push(share);
+        }
+        assert_eq!(shares[0].bytes(), OFFER_MAX_BYTES);
+        assert!(shares.len() > 200, "{} connections", shares.len());
+        assert_eq!(shares.iter().map(Share::bytes).sum::<u64>(), TOTAL / 2);
+        assert!(!shares[0].grow(u64::MAX));
+        assert!(budget.give(&peer(1), budget.offer()).is_some());
+        assert!(budget.given.lock().to_peers.len() == 1);
     }
 
     #[test]
     fn a_share_grows_within_its_own_limit_and_the_budget() {
-        let budget = Budget::new(TOTAL);
-        let mut share = budget.give(OFFER_MAX_BYTES);
+        let budget = Budget::new(2 * TOTAL);
+        let mut share = budget.give(&peer(0), OFFER_MAX_BYTES).unwrap();
         assert!(!share.grow(OFFER_MAX_BYTES));
         // No step takes much of what is left.
         while share.grow(u64::MAX) {}
         assert_eq!(share.bytes(), WINDOW_MAX_BYTES);
-        let _others = budget.give(TOTAL);
-        let mut late = budget.give(OFFER_MIN_BYTES);
+        let mut late = budget.give(&peer(1), OFFER_MIN_BYTES).unwrap();
+        let _others: Vec<_> = (2..).map_while(|n| budget.give(&peer(n), TOTAL)).collect();
         assert!(!late.grow(OFFER_MAX_BYTES));
     }
 

@@ -1,17 +1,22 @@
 //! What a QUIC connection holds that nobody reads, and what that does to everything else on it.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use corinth_transport::LinkState;
+use corinth_model::Failure;
+use corinth_transport::{
+    LinkState, Transport,
+    quic::{CONNECTIONS_MAX, QuicTimeouts, QuicTransport},
+};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::{
     flow::write_until_stopped,
-    pair::{Between, Carrier, settled},
-    quic::{Dialled, Quic},
+    pair::{A, B, Between, Carrier, Sink, settled},
+    quic::{Dialled, Quic, listen, settings},
     run,
     talk::Talk,
+    tls::{Clock, Cluster},
 };
 
 /// Their windows are more than a connection is given at first.
@@ -62,5 +67,35 @@ fn a_peer_is_alive_although_nobody_reads_its_streams_and_no_window_is_left() {
         near.write(b"hello").await.unwrap();
         assert_eq!(far.read(5).await.unwrap(), b"hello");
         assert_eq!(dialled.link.stats().dialled, 1);
+    });
+}
+
+#[test]
+fn a_gateway_with_too_many_connections_is_told_so_and_comes_back_when_there_are_fewer() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let (a, b) = (Cluster::new(A), Cluster::new(B));
+        let transport = |own: &Cluster, peer: &Cluster| {
+            let settings = settings(own, &[peer], &clock, QuicTimeouts::default());
+            Arc::new(QuicTransport::new(settings, Sink::new().0))
+        };
+        let acceptor = transport(&b, &a);
+        let target = b.target(listen(&acceptor, Ipv4Addr::LOCALHOST.into()));
+        // One gateway that makes ever more connections: no two transports know of each other's.
+        let dialers: Vec<_> = (0..CONNECTIONS_MAX).map(|_| transport(&a, &b)).collect();
+        for dialer in &dialers {
+            dialer.dial(&target).await.unwrap();
+        }
+        let late = transport(&a, &b);
+        let error = late.dial(&target).await.err().unwrap();
+        assert_eq!(error.failure(), Failure::TooManyConnections, "{error}");
+        assert_eq!(acceptor.handshakes().refused, 1);
+        let connections = || acceptor.links()[0].stats().connections;
+        assert_eq!(connections(), CONNECTIONS_MAX);
+        dialers[0].close();
+        dialers[0].ended().await;
+        run::eventually(|| connections() < CONNECTIONS_MAX).await;
+        while late.dial(&target).await.is_err() {}
+        assert_eq!(connections(), CONNECTIONS_MAX);
     });
 }
