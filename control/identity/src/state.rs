@@ -345,6 +345,22 @@ impl StateDir {
         self.put(name, content)
     }
 
+    /// Reads a further file of the node, or makes it with this content where there is none: of several who make it at once
+    /// all get the same.
+    ///
+    /// # Errors
+    /// A name that is not allowed, or a file that can be neither read nor written.
+    pub fn read_or_write(&self, name: &str, content: &[u8]) -> Result<Vec<u8>, StateError> {
+        self.make_folders(foreign_name(name)?)?;
+        // Freed when this returns.
+        let _locked = self.lock()?;
+        if let Some(kept) = self.take(name)? {
+            return Ok(kept);
+        }
+        self.put(name, content)?;
+        Ok(content.to_vec())
+    }
+
     /// Held while the authority is read or made; freed when the file closes.
     fn lock(&self) -> Result<File, StateError> {
         let path = self.path.join(LOCK_FILE);

@@ -1,7 +1,8 @@
-//! The secrets of this gateway's slot for QUIC, kept in the state directory.
+//! The secrets of this gateway for QUIC, kept in the state directory.
 //!
-//! A peer that was connected before a restart learns by them at once that its connection is gone. They are of no use to
-//! another slot, and a gateway that lost them is only slower to be found again.
+//! A peer that was connected before a restart learns by them at once that its connection is gone. The one that makes resets
+//! is shared by all slots that share the directory, so that a peer whose packets are led to another slot learns it too;
+//! the other one is the slot's own. A gateway that lost them is only slower to be found again.
 
 use aws_lc_rs::{error::Unspecified, rand};
 use corinth_identity::{StateDir, StateError};
@@ -10,6 +11,8 @@ use corinth_transport::quic::QuicKeys;
 
 /// Bytes of each of the two.
 const KEY_BYTES: usize = 32;
+/// The file of the one that slots share.
+const SHARED: &str = "quic-reset-key";
 
 /// The secrets for QUIC can be neither read nor made.
 #[derive(Debug, thiserror::Error)]
@@ -24,27 +27,22 @@ pub enum QuicKeysError {
 
 /// The secrets of `slot`, made on first use.
 pub(crate) fn load_or_make(state_dir: &StateDir, slot: &Slot) -> Result<QuicKeys, QuicKeysError> {
-    let name = format!("quic-keys-{slot}");
-    if let Some(keys) = state_dir.read(&name)?.as_deref().and_then(parse) {
-        return Ok(keys);
-    }
-    let mut bytes = [0; 2 * KEY_BYTES];
-    rand::fill(&mut bytes)?;
-    state_dir.write(&name, &bytes)?;
-    Ok(keys(&bytes))
+    Ok(QuicKeys {
+        reset: key(state_dir, SHARED)?,
+        token: key(state_dir, &format!("quic-token-key-{slot}"))?,
+    })
 }
 
-/// Others than were written are made anew: nothing is lost with them.
-fn parse(bytes: &[u8]) -> Option<QuicKeys> {
-    bytes.try_into().ok().map(keys)
-}
-
-fn keys(bytes: &[u8; 2 * KEY_BYTES]) -> QuicKeys {
-    let half = |from: usize| std::array::from_fn(|at| bytes[from + at]);
-    QuicKeys {
-        reset: half(0),
-        token: half(KEY_BYTES),
+/// The secret in this file. What is no secret is made anew: nothing is lost with it.
+fn key(state_dir: &StateDir, name: &str) -> Result<[u8; KEY_BYTES], QuicKeysError> {
+    let mut made = [0; KEY_BYTES];
+    rand::fill(&mut made)?;
+    let kept = state_dir.read_or_write(name, &made)?;
+    if let Ok(key) = kept.try_into() {
+        return Ok(key);
     }
+    state_dir.write(name, &made)?;
+    Ok(made)
 }
 
 #[cfg(test)]
@@ -57,13 +55,22 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_has_the_same_secrets_after_a_restart_and_no_other_slot_has_them() {
+    fn a_slot_has_the_same_secrets_after_a_restart_and_shares_one_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let state_dir = StateDir::open(folder.path().join("state")).unwrap();
         let first = secrets(&state_dir, "0");
         assert_ne!(first[0], first[1]);
         assert_eq!(secrets(&state_dir, "0"), first);
-        assert_ne!(secrets(&state_dir, "1"), first);
+        let other = secrets(&state_dir, "1");
+        assert_eq!(other[0], first[0]);
+        assert_ne!(other[1], first[1]);
+    }
+
+    #[test]
+    fn slots_of_other_clusters_share_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name| secrets(&StateDir::open(folder.path().join(name)).unwrap(), "0");
+        assert_ne!(of("east")[0], of("west")[0]);
     }
 
     #[test]
@@ -71,9 +78,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state_dir = StateDir::open(folder.path().join("state")).unwrap();
         let first = secrets(&state_dir, "0");
-        state_dir.write("quic-keys-0", b"short").unwrap();
+        state_dir.write(SHARED, b"short").unwrap();
         let second = secrets(&state_dir, "0");
-        assert_ne!(second, first);
+        assert_ne!(second[0], first[0]);
+        assert_eq!(second[1], first[1]);
         assert_eq!(secrets(&state_dir, "0"), second);
     }
 }

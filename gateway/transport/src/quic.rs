@@ -19,6 +19,7 @@ mod door;
 mod farewell;
 mod frames;
 mod handshake;
+mod ids;
 mod link;
 mod post;
 mod serve;
@@ -87,13 +88,14 @@ impl Default for QuicTimeouts {
     }
 }
 
-/// Secrets of one gateway slot. They stay with it over restarts, so that who was connected before learns at once that the
-/// connection is gone. Two gateways that live at the same time never have the same ones.
+/// Secrets of a gateway. They stay with it over restarts, so that who was connected before learns at once that the
+/// connection is gone.
 #[derive(Clone)]
 pub struct QuicKeys {
-    /// Makes the tokens of stateless resets (RFC 9000 §10.3).
+    /// Makes the tokens of stateless resets (RFC 9000 §10.3). Slots that share it answer for each other, so that whoever is
+    /// led to another slot learns at once that its connection is not there.
     pub reset: [u8; 32],
-    /// Seals the tokens of Retry packets (RFC 9000 §8.1.2).
+    /// Seals the tokens of Retry packets (RFC 9000 §8.1.2), for one slot.
     pub token: [u8; 32],
 }
 
@@ -167,6 +169,7 @@ impl Drop for Held<'_> {
 impl QuicTransport {
     /// A transport that hands the streams of peers to `sink`.
     pub fn new(settings: QuicSettings, sink: Arc<dyn StreamSink>) -> Self {
+        let slot = ids::slot_of(settings.own.id());
         Self {
             shared: Arc::new(Shared {
                 budget: Budget::new(settings.window_budget_bytes),
@@ -179,7 +182,7 @@ impl QuicTransport {
                 held: Mutex::default(),
                 connections: Arc::default(),
                 counts: Counts::default(),
-                post: Arc::default(),
+                post: Arc::new(Post::of(slot)),
                 granted: Mutex::new(None),
             }),
         }
@@ -384,7 +387,7 @@ impl Shared {
     ) -> io::Result<Endpoint> {
         self.widen(&socket)?;
         let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
-        let config = config::listening(&self.settings.keys, socket.number());
+        let config = ids::listening(&self.settings.keys, self.post.slot(), socket.number());
         let runtime = Arc::new(TokioRuntime);
         Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)
     }
@@ -410,8 +413,8 @@ impl Shared {
         };
         let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
         self.widen(&socket)?;
-        let config_of_endpoint = config::dialing(&self.settings.keys);
-        let endpoint = Endpoint::new(config_of_endpoint, None, socket, Arc::new(TokioRuntime))?;
+        let ids = ids::dialling(&self.settings.keys);
+        let endpoint = Endpoint::new(ids, None, socket, Arc::new(TokioRuntime))?;
         // The name is not sent, and no certificate is compared with it.
         let connecting = endpoint
             .connect_with(config, address, &address.ip().to_string())

@@ -34,6 +34,8 @@ mod quic_ending;
 mod quic_ports;
 #[path = "conformance/quic_raw.rs"]
 mod quic_raw;
+#[path = "conformance/quic_resets.rs"]
+mod quic_resets;
 #[path = "conformance/quic_trust.rs"]
 mod quic_trust;
 #[path = "conformance/quic_windows.rs"]

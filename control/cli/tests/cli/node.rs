@@ -10,9 +10,8 @@ use rustix::process::Signal;
 
 use super::support::{Folder, Ran, Running, command, corinth, free_address};
 
-/// What a state directory holds beside what a backup takes: what guards it while it is read, and what is of use to one
-/// slot alone and made anew.
-const NOT_BACKED_UP: &[&str] = &["lock", "quic-keys-0"];
+/// What a state directory holds beside what a backup takes: what guards it while it is read, and what is made anew.
+const NOT_BACKED_UP: &[&str] = &["lock", "quic-reset-key", "quic-token-key-0"];
 
 /// The configuration of a node that takes no fixed port but its admin address, and stops at once.
 fn yaml(admin: SocketAddr, more: &str) -> String {

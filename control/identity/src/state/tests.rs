@@ -210,6 +210,27 @@ fn further_files_are_replaced_all_at_once() {
 }
 
 #[test]
+fn of_several_who_make_a_file_at_once_all_get_the_same() {
+    let (_temp, path) = started();
+    let kept: Vec<_> = std::thread::scope(|scope| {
+        let made: Vec<_> = (0..8_u8)
+            .map(|content| {
+                let path = &path;
+                scope.spawn(move || {
+                    let state = StateDir::open(path).unwrap();
+                    state.read_or_write("key", &[content; 32]).unwrap()
+                })
+            })
+            .collect();
+        made.into_iter().map(|made| made.join().unwrap()).collect()
+    });
+    assert!(kept.iter().all(|one| *one == kept[0]), "{kept:?}");
+    let state = StateDir::open(&path).unwrap();
+    assert_eq!(state.read("key").unwrap().as_ref(), Some(&kept[0]));
+    assert!(state.read_or_write("../key", b"").is_err());
+}
+
+#[test]
 fn backup_restores_into_an_empty_directory_only() {
     let (temp, path) = started();
     let state = StateDir::open(&path).unwrap();

@@ -4,17 +4,17 @@
 
 use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
-use aws_lc_rs::{hkdf, hmac};
+use aws_lc_rs::hkdf;
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    IdleTimeout, MtuDiscoveryConfig, NoneTokenStore, ServerConfig, TransportConfig,
+    ValidationTokenConfig, VarInt,
     congestion::{BbrConfig, CubicConfig},
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use super::{QuicKeys, QuicSettings, post::EndpointNumber, window};
+use super::{QuicSettings, window};
 use crate::Congestion;
 
 /// Handshakes that wait to be begun.
@@ -43,12 +43,8 @@ const MTU_MAX_BYTES: u16 = 1_452;
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
 /// How long a Retry may be answered.
 const RETRY_LIFETIME: Duration = Duration::from_secs(15);
-/// Between two resets we send, so that nobody is flooded through us.
-const RESET_INTERVAL: Duration = Duration::from_millis(20);
 /// What a socket should hold while its worker is busy.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
-/// Bytes of our connection IDs.
-const ID_BYTES: usize = 8;
 
 /// What a socket was granted, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,49 +79,6 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
         receive_bytes: plain.recv_buffer_size()?,
         send_bytes: plain.send_buffer_size()?,
     })
-}
-
-/// What the endpoint of this number is, which shares a port with others.
-pub(super) fn listening(keys: &QuicKeys, number: EndpointNumber) -> EndpointConfig {
-    endpoint(keys, Ids(Some(number)))
-}
-
-/// What an endpoint is that has a port to itself and takes nobody.
-pub(super) fn dialing(keys: &QuicKeys) -> EndpointConfig {
-    endpoint(keys, Ids(None))
-}
-
-fn endpoint(keys: &QuicKeys, ids: Ids) -> EndpointConfig {
-    let reset = hmac::Key::new(hmac::HMAC_SHA256, &keys.reset);
-    let mut config = EndpointConfig::new(Arc::new(reset));
-    config.cid_generator(move || Box::new(ids));
-    config.min_reset_interval(RESET_INTERVAL);
-    config.grease_quic_bit(true);
-    config
-}
-
-/// Connection IDs that begin with the number of their endpoint, if it has one, and say nothing else. Each could be one of
-/// ours, so that a packet for a connection that a former life of this gateway held is answered with a valid reset.
-#[derive(Clone, Copy)]
-struct Ids(Option<EndpointNumber>);
-
-impl ConnectionIdGenerator for Ids {
-    fn generate_cid(&mut self) -> ConnectionId {
-        let mut id = [0; ID_BYTES];
-        aws_lc_rs::rand::fill(&mut id).expect("the system has random bytes");
-        if let Some(EndpointNumber(number)) = self.0 {
-            id[0] = number;
-        }
-        ConnectionId::new(&id)
-    }
-
-    fn cid_len(&self) -> usize {
-        ID_BYTES
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
 }
 
 /// How connections are taken whose window may become `window_bytes`.

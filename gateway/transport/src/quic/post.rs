@@ -2,7 +2,8 @@
 //!
 //! The sockets of a port share it, and the kernel spreads packets over them by both addresses. When the peer's address
 //! changes, its packets come to another socket, and only their connection ID says whose they are. What has a long header
-//! begins a connection and belongs where it came.
+//! begins a connection and belongs where it came, and so does what another slot has issued the ID of: it is answered by a
+//! reset.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,8 +25,8 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 
-/// Set in the first byte of a packet with a long header (RFC 9000 §17.2).
-const LONG_HEADER: u8 = 0x80;
+use super::ids::{self, SlotTag};
+
 /// Packets, or batches of them, that wait for one worker. More are lost, as on any network.
 const WAITING_MAX: usize = 256;
 
@@ -34,8 +35,9 @@ const WAITING_MAX: usize = 256;
 pub(super) struct EndpointNumber(pub(super) u8);
 
 /// Where every endpoint's packets can be left.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Post {
+    slot: SlotTag,
     boxes: RwLock<BTreeMap<EndpointNumber, Arc<Mailbox>>>,
     handed_over: AtomicU64,
 }
@@ -55,6 +57,19 @@ impl fmt::Debug for Mailbox {
 }
 
 impl Post {
+    pub(super) fn of(slot: SlotTag) -> Self {
+        Self {
+            slot,
+            boxes: RwLock::default(),
+            handed_over: AtomicU64::new(0),
+        }
+    }
+
+    /// What stands for our slot in connection IDs.
+    pub(super) fn slot(&self) -> SlotTag {
+        self.slot
+    }
+
     /// Opens a box under the first free number; `None` if there are too many endpoints.
     fn open(&self, port: u16) -> Option<(EndpointNumber, Arc<Mailbox>)> {
         let mut boxes = self.boxes.write();
@@ -73,9 +88,13 @@ impl Post {
     /// Leaves packets that came to `port` for whom they belong to; `false` if that is nobody.
     fn leave(&self, owner: EndpointNumber, port: u16, meta: RecvMeta, packets: &[u8]) -> bool {
         let mailbox = self.boxes.read().get(&owner).map(Arc::clone);
-        let Some(mailbox) = mailbox.filter(|mailbox| mailbox.port == port) else {
+        let Some(mailbox) = mailbox else {
             return false;
         };
+        if mailbox.port != port {
+            // Lost: who answered that nobody knows it would end a connection that lives.
+            return true;
+        }
         let mut waiting = mailbox.waiting.lock();
         if waiting.len() < WAITING_MAX {
             waiting.push_back((meta, packets.to_vec()));
@@ -141,13 +160,19 @@ impl SharedSocket {
         count
     }
 
+    /// The other endpoint of our slot that issued the connection ID of these packets, if there may be one.
+    fn owner_of(&self, packets: &[u8]) -> Option<EndpointNumber> {
+        let (number, slot) = ids::issuer(packets)?;
+        (slot == self.post.slot && number != self.number).then_some(number)
+    }
+
     /// Hands over what is not ours, and moves the rest together; how much that is.
     fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta], received: usize) -> usize {
         let mut kept = 0;
         for at in 0..received {
             let packets = &bufs[at][..metas[at].len];
             // What the kernel has put together came from one address, hence from one connection or from its successor.
-            let owner = owner_of(packets).filter(|owner| *owner != self.number);
+            let owner = self.owner_of(packets);
             let port = self.mailbox.port;
             if owner.is_some_and(|owner| self.post.leave(owner, port, metas[at], packets)) {
                 continue;
@@ -158,14 +183,6 @@ impl SharedSocket {
         }
         kept
     }
-}
-
-/// The endpoint that issued the connection ID of these packets, if they have one that was issued.
-fn owner_of(packets: &[u8]) -> Option<EndpointNumber> {
-    let [first, number, ..] = packets else {
-        return None;
-    };
-    (first & LONG_HEADER == 0).then_some(EndpointNumber(*number))
 }
 
 impl Drop for SharedSocket {

@@ -21,7 +21,7 @@ use crate::{
     pair::{A, B, Between, Carrier, Gateway, Incoming, Pair, Sink, header},
     talk::Talk,
     tls::{Clock, Cluster, bundles},
-    udp::{Resets, UdpProxy},
+    udp::{Resets, UdpProxy, dialling_key},
 };
 
 /// What the transport of a test is told.
@@ -89,7 +89,7 @@ impl<const IPV6: bool> Carrier for Quic<IPV6> {
         let a_settings = settings(&a, &[&b], &clock, timeouts);
         let b_settings = settings(&b, &[&a], &clock, timeouts);
         let resets = Resets {
-            client: a_settings.keys.reset,
+            client: dialling_key(&a_settings.keys.reset),
             server: b_settings.keys.reset,
         };
         let a_transport = Arc::new(QuicTransport::new(a_settings, a_sink));

@@ -22,7 +22,7 @@ const LONG: u8 = 0x80;
 const SHORT: u8 = 0x40;
 /// Bytes of a stateless reset, and of the token at its end.
 const RESET_BYTES: usize = 40;
-const TOKEN_BYTES: usize = 16;
+pub(crate) const TOKEN_BYTES: usize = 16;
 
 /// Forwards datagrams to one address.
 pub(crate) struct UdpProxy {
@@ -32,7 +32,7 @@ pub(crate) struct UdpProxy {
 
 struct Shared {
     front: UdpSocket,
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     is_black: AtomicBool,
     flows: Mutex<HashMap<SocketAddr, Arc<Flow>>>,
     seed: Option<u64>,
@@ -67,7 +67,7 @@ impl UdpProxy {
         let address = front.local_addr()?;
         let shared = Arc::new(Shared {
             front,
-            upstream,
+            upstream: Mutex::new(upstream),
             is_black: AtomicBool::new(false),
             flows: Mutex::default(),
             seed,
@@ -80,6 +80,22 @@ impl UdpProxy {
     /// Forgets where it sends from: to the server every client has another address from now on.
     pub(crate) fn rebind(&self) {
         self.shared.flows.lock().clear();
+    }
+
+    /// Leads everybody to another server from now on, as a load balancer does.
+    pub(crate) fn lead_to(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock() = upstream;
+        self.rebind();
+    }
+
+    /// The connection ID that a client has used last, and the address it sent from.
+    pub(crate) fn last_used(&self) -> Option<(Vec<u8>, SocketAddr)> {
+        let flows = self.shared.flows.lock();
+        let mut used = flows.values().map(|flow| {
+            let id = flow.to_server.lock().clone();
+            id.map(|id| (id, flow.client))
+        });
+        used.find_map(|used| used)
     }
 
     /// From now on nothing passes that comes from, or goes to, a port that was used before.
@@ -121,13 +137,25 @@ impl UdpProxy {
     }
 }
 
-/// A stateless reset of who holds `key` for the connection that it calls `id` (RFC 9000 §10.3).
-fn reset(key: &[u8; 32], id: &[u8]) -> [u8; RESET_BYTES] {
+/// What a gateway with this key makes resets with on ports from which it dials.
+pub(crate) fn dialling_key(key: &[u8; 32]) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let derived = hmac::sign(&key, b"corinth quic dialling");
+    derived.as_ref().try_into().expect("32 bytes")
+}
+
+/// The token of a stateless reset of who holds `key` for the connection that it calls `id`.
+pub(crate) fn token(key: &[u8; 32], id: &[u8]) -> [u8; TOKEN_BYTES] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
     let token = hmac::sign(&key, id);
+    *token.as_ref().first_chunk().expect("32 bytes")
+}
+
+/// A stateless reset of who holds `key` for the connection that it calls `id` (RFC 9000 §10.3).
+fn reset(key: &[u8; 32], id: &[u8]) -> [u8; RESET_BYTES] {
     let mut packet = [0x5a; RESET_BYTES];
     packet[0] = SHORT;
-    packet[RESET_BYTES - TOKEN_BYTES..].copy_from_slice(&token.as_ref()[..TOKEN_BYTES]);
+    packet[RESET_BYTES - TOKEN_BYTES..].copy_from_slice(&token(key, id));
     packet
 }
 
@@ -151,10 +179,11 @@ async fn flow_of(shared: &Arc<Shared>, client: SocketAddr) -> Option<Arc<Flow>> 
     if let Some(flow) = shared.flows.lock().get(&client) {
         return Some(Arc::clone(flow));
     }
-    let back = UdpSocket::bind(SocketAddr::new(shared.upstream.ip(), 0))
+    let upstream = *shared.upstream.lock();
+    let back = UdpSocket::bind(SocketAddr::new(upstream.ip(), 0))
         .await
         .ok()?;
-    back.connect(shared.upstream).await.ok()?;
+    back.connect(upstream).await.ok()?;
     let flow = Arc::new(Flow {
         client,
         is_black: AtomicBool::new(false),
