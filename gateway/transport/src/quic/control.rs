@@ -258,7 +258,7 @@ impl Probes {
                         return control.close().await;
                     }
                     link.looked(tunnel.look(Instant::now()));
-                    if tunnel.retire_at <= shared.now_unix_seconds() {
+                    if tunnel.renew_at <= shared.now_unix_seconds() {
                         replace(shared, link, tunnel);
                     }
                     self.probe(&mut control)?;

@@ -42,6 +42,8 @@ pub(super) struct Tunnel {
     pub(super) not_after: u64,
     /// Unix seconds from which we open no stream on it any more: somewhat earlier, as the peer's clock decides too.
     pub(super) retire_at: u64,
+    /// Unix seconds from which its successor is dialled: as much earlier again, so that there is time to fail.
+    pub(super) renew_at: u64,
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
     /// What was said last on streams that are over.
@@ -84,6 +86,7 @@ impl Tunnel {
         share: Share,
         entered: Entered,
     ) -> Self {
+        let retire_at = retire_at(not_after, now_unix_seconds);
         quic.set_receive_window(varint(share.bytes()));
         quic.set_send_window(window::to_send(0));
         quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
@@ -91,7 +94,8 @@ impl Tunnel {
         Self {
             peer: Arc::new(peer),
             not_after,
-            retire_at: retire_at(not_after, now_unix_seconds),
+            retire_at,
+            renew_at: retire_at.saturating_sub(not_after - retire_at),
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
             window: Mutex::new(Window {

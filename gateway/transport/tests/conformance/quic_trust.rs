@@ -95,6 +95,22 @@ fn renewed_certificates_keep_both_sides_opening_streams() {
     });
 }
 
+#[test]
+fn a_successor_is_dialled_while_its_connection_can_still_be_used() {
+    run::to_its_end(|| async {
+        let mut pair = Quic::<false>::pair(Between::Nothing).await;
+        let (link, far_link) = pair.dial().await;
+        renew(&pair.carrier, 12);
+        // Less than half an hour before the first leaves expire, and more than a quarter.
+        pair.carrier.clock.set(NOW + 24 * HOUR - HOUR / 3);
+        works_both_ways(&mut pair, &link, &far_link).await;
+        run::eventually(|| link.stats().dialled == 2).await;
+        run::eventually(|| link.stats().connections == 1).await;
+        works_both_ways(&mut pair, &link, &far_link).await;
+        assert_eq!(link.stats().dialled, 2);
+    });
+}
+
 /// It is so many hours later, and both sides have a new leaf.
 fn renew(carrier: &Quic<false>, hours: u64) {
     let now = NOW + hours * HOUR;
