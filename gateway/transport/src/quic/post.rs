@@ -170,16 +170,44 @@ impl SharedSocket {
     fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta], received: usize) -> usize {
         let mut kept = 0;
         for at in 0..received {
-            let packets = &bufs[at][..metas[at].len];
-            // What the kernel has put together came from one address, hence from one connection or from its successor.
-            let owner = self.owner_of(packets);
-            let port = self.mailbox.port;
-            if owner.is_some_and(|owner| self.post.leave(owner, port, metas[at], packets)) {
+            let meta = metas[at];
+            let left = self.sort_batch(&mut bufs[at][..meta.len], meta);
+            if left == 0 {
                 continue;
             }
+            metas[at].len = left;
             bufs.swap(kept, at);
             metas.swap(kept, at);
             kept += 1;
+        }
+        kept
+    }
+
+    /// Hands over what is not ours of what the kernel has put together; how many bytes are left. All of it came from one
+    /// address, but behind that there may be several connections.
+    fn sort_batch(&self, batch: &mut [u8], meta: RecvMeta) -> usize {
+        let stride = meta.stride.max(1);
+        let (mut start, mut kept) = (0, 0);
+        while start < batch.len() {
+            let owner = self.owner_of(&batch[start..]);
+            let mut end = batch.len().min(start + stride);
+            while end < batch.len() && self.owner_of(&batch[end..]) == owner {
+                end = batch.len().min(end + stride);
+            }
+            let run = start..end;
+            let meta = RecvMeta {
+                len: run.len(),
+                ..meta
+            };
+            let is_left = owner.is_some_and(|owner| {
+                self.post
+                    .leave(owner, self.mailbox.port, meta, &batch[run.clone()])
+            });
+            if !is_left {
+                batch.copy_within(run.clone(), kept);
+                kept += run.len();
+            }
+            start = end;
         }
         kept
     }
@@ -231,5 +259,97 @@ impl AsyncUdpSocket for SharedSocket {
 
     fn may_fragment(&self) -> bool {
         self.socket.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use quinn::{Runtime, TokioRuntime};
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    const SLOT: SlotTag = SlotTag(9);
+    const PACKET_BYTES: usize = 20;
+
+    /// One of two sockets that share a port.
+    fn socket(post: &Arc<Post>, port: u16) -> SharedSocket {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        socket.bind(&address.into()).unwrap();
+        let socket = TokioRuntime.wrap_udp_socket(UdpSocket::from(socket));
+        SharedSocket::join(post, socket.unwrap()).unwrap()
+    }
+
+    fn packet(owner: &SharedSocket, slot: SlotTag, content: u8) -> [u8; PACKET_BYTES] {
+        let mut packet = [content; PACKET_BYTES];
+        packet[..3].copy_from_slice(&[0x40, owner.number.0, slot.0]);
+        packet
+    }
+
+    /// What `socket` keeps of packets that came at once.
+    fn sorted(socket: &SharedSocket, batch: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = batch.concat();
+        let mut metas = [RecvMeta {
+            len: bytes.len(),
+            stride: PACKET_BYTES,
+            ..RecvMeta::default()
+        }];
+        let kept = socket.sort(&mut [IoSliceMut::new(&mut bytes)], &mut metas, 1);
+        bytes.truncate(metas[0].len * kept);
+        bytes
+    }
+
+    /// What was left for `socket`.
+    fn collected(socket: &SharedSocket) -> Vec<u8> {
+        let mut bytes = [0; 10 * PACKET_BYTES];
+        let mut metas = [RecvMeta::default()];
+        let mut all = Vec::new();
+        while socket.collect(&mut [IoSliceMut::new(&mut bytes)], &mut metas) > 0 {
+            assert_eq!(metas[0].stride, PACKET_BYTES);
+            all.extend_from_slice(&bytes[..metas[0].len]);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn packets_that_came_at_once_go_each_to_its_own_worker() {
+        let post = Arc::new(Post::of(SLOT));
+        let a = socket(&post, 0);
+        let b = socket(&post, a.local_addr().unwrap().port());
+        let (one, two) = (packet(&a, SLOT, 1), packet(&b, SLOT, 2));
+        let (three, four) = (packet(&b, SLOT, 3), packet(&a, SLOT, 4));
+        let short = &packet(&b, SLOT, 5)[..PACKET_BYTES - 4];
+        let kept = sorted(&a, &[&one, &two, &three, &four, short]);
+        assert_eq!(kept, [one, four].concat());
+        assert_eq!(collected(&b), [&two[..], &three, short].concat());
+        assert_eq!(sorted(&a, &[&two, &three]), b"");
+        assert_eq!(sorted(&a, &[&one, &four]), [one, four].concat());
+    }
+
+    #[tokio::test]
+    async fn what_another_slot_or_nobody_has_issued_stays_where_it_came() {
+        let post = Arc::new(Post::of(SLOT));
+        let a = socket(&post, 0);
+        let b = socket(&post, a.local_addr().unwrap().port());
+        let others = packet(&b, SlotTag(8), 1);
+        let mut begins = packet(&b, SLOT, 2);
+        begins[0] |= 0x80;
+        let mut nobodys = packet(&b, SLOT, 3);
+        nobodys[1] = 77;
+        let batch: [&[u8]; 3] = [&others, &begins, &nobodys];
+        assert_eq!(sorted(&a, &batch), batch.concat());
+        assert_eq!(collected(&b), b"");
+    }
+
+    #[tokio::test]
+    async fn a_packet_for_a_connection_of_another_port_is_lost() {
+        let post = Arc::new(Post::of(SLOT));
+        let (a, elsewhere) = (socket(&post, 0), socket(&post, 0));
+        assert_eq!(sorted(&a, &[&packet(&elsewhere, SLOT, 1)]), b"");
+        assert_eq!(collected(&elsewhere), b"");
     }
 }
