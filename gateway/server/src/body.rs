@@ -166,8 +166,11 @@ impl Body {
                     door.address
                 }
             };
+            // Connections from before the last change may still have the port.
+            let is_ours =
+                door.door == Door::Quic && self.shared.transports.quic.lingers_at(address);
             match (
-                listen::bind(address, door.door, self.workers.len()),
+                listen::bind(address, door.door, self.workers.len(), is_ours),
                 door.door,
             ) {
                 (Ok(bound), _) => drop(opened.insert(*door, bound)),

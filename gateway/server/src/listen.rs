@@ -68,11 +68,13 @@ pub(crate) enum Listener {
     Udp(UdpSocket),
 }
 
-/// One socket for each of `count` workers, on the address that was asked for or picked.
+/// One socket for each of `count` workers, on the address that was asked for or picked. `is_ours` says that sockets of ours
+/// have that port already and share it.
 pub(crate) fn bind(
     address: SocketAddr,
     door: Door,
     count: usize,
+    is_ours: bool,
 ) -> Result<(SocketAddr, Vec<Listener>), ListenError> {
     let failed = |source: io::Error| {
         let source = match door {
@@ -87,7 +89,8 @@ pub(crate) fn bind(
         Door::Quic => Type::DGRAM,
         Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => Type::STREAM,
     };
-    let probe = socket(address, kind, Sharing::No).map_err(failed)?;
+    let sharing = if is_ours { Sharing::Yes } else { Sharing::No };
+    let probe = socket(address, kind, sharing).map_err(failed)?;
     let bound = probe
         .local_addr()?
         .as_socket()
@@ -153,7 +156,7 @@ mod tests {
 
     fn accepted_at(door: Door) -> (TcpStream, TcpStream) {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (bound, listeners) = bind(any, door, 1).unwrap();
+        let (bound, listeners) = bind(any, door, 1, false).unwrap();
         let client = TcpStream::connect(bound).unwrap();
         let Some(Listener::Tcp(listener)) = listeners.first() else {
             panic!("no TCP listener");
@@ -187,7 +190,7 @@ mod tests {
     #[test]
     fn a_udp_port_is_shared_among_workers_and_with_nobody_else() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (bound, sockets) = bind(any, Door::Quic, 2).unwrap();
+        let (bound, sockets) = bind(any, Door::Quic, 2, false).unwrap();
         assert_eq!(sockets.len(), 2);
         for socket in &sockets {
             let Listener::Udp(socket) = socket else {
@@ -195,9 +198,10 @@ mod tests {
             };
             assert_eq!(socket.local_addr().unwrap(), bound);
         }
-        let taken = bind(bound, Door::Quic, 2).map(|_| ()).unwrap_err();
+        let taken = bind(bound, Door::Quic, 2, false).map(|_| ()).unwrap_err();
         assert_eq!(taken.source.kind(), io::ErrorKind::AddrInUse);
+        assert!(bind(bound, Door::Quic, 2, true).is_ok(), "they are ours");
         drop(sockets);
-        assert!(bind(bound, Door::Quic, 2).is_ok());
+        assert!(bind(bound, Door::Quic, 2, false).is_ok());
     }
 }

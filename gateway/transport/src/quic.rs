@@ -32,6 +32,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, OnceLock},
+    thread::ThreadId,
     time::Duration,
 };
 
@@ -140,7 +141,7 @@ pub(crate) struct Shared {
     closed_for: OnceLock<Failure>,
     budget: Arc<Budget>,
     /// Endpoints that listen, or have connections.
-    endpoints: Mutex<BTreeMap<u64, Endpoint>>,
+    endpoints: Mutex<BTreeMap<u64, Listed>>,
     /// Streams that peers have opened here, by trust domain.
     held: Mutex<BTreeMap<TrustDomain, u32>>,
     /// Connections that each gateway of a peer has with us, whoever dialled.
@@ -150,6 +151,13 @@ pub(crate) struct Shared {
     post: Arc<Post>,
     /// The smallest buffers that a socket of ours was granted.
     granted: Mutex<Option<SocketBuffers>>,
+}
+
+/// An endpoint that is remembered.
+struct Listed {
+    endpoint: Endpoint,
+    /// The worker that drives it and the port it has, where it listened and would again.
+    lingers: Option<(ThreadId, SocketAddr)>,
 }
 
 /// One of the streams that a peer may have open here; given back when dropped.
@@ -189,7 +197,7 @@ impl QuicTransport {
     }
 
     /// Serves whoever dials this socket, on the calling worker, until `closing` resolves or the transport is closed.
-    /// Connections that were taken by then go on.
+    /// Connections that were taken by then go on, and keep their port: see [`Self::lingers_at`].
     ///
     /// # Errors
     ///
@@ -203,8 +211,19 @@ impl QuicTransport {
         let shared = &self.shared;
         let mut closed = shared.closed.subscribe();
         let server = shared.server_config()?;
-        let endpoint = shared.listening_endpoint(socket, server)?;
-        let number = shared.list(&endpoint);
+        let address = socket.local_addr()?;
+        let (endpoint, number) = match shared.revive(address, &server) {
+            Some(revived) => {
+                // What the kernel leads to it would be lost.
+                drop(socket);
+                revived
+            }
+            None => {
+                let endpoint = shared.listening_endpoint(socket, server)?;
+                let number = shared.list(&endpoint);
+                (endpoint, number)
+            }
+        };
         tokio::pin!(closing);
         loop {
             tokio::select! {
@@ -218,8 +237,17 @@ impl QuicTransport {
             }
         }
         endpoint.set_server_config(None);
-        shared.leave_when_idle(endpoint, number);
+        shared.leave_when_idle(endpoint, number, Some(address));
         Ok(())
+    }
+
+    /// Whether this address is still ours, although nobody listens there: connections that were taken there keep it. A
+    /// socket that shares the port can listen there again; with [`Self::serve`] on each worker that did before, their old
+    /// sockets are used and the new ones closed.
+    pub fn lingers_at(&self, address: SocketAddr) -> bool {
+        let endpoints = self.shared.endpoints.lock();
+        let mut lingering = endpoints.values().filter_map(|listed| listed.lingers);
+        lingering.any(|(_, port)| port == address)
     }
 
     /// What became of those who dialled us.
@@ -281,7 +309,8 @@ impl QuicTransport {
     pub async fn ended(&self) {
         let endpoints: Vec<Endpoint> = {
             let endpoints = self.shared.endpoints.lock();
-            endpoints.values().cloned().collect()
+            let listed = endpoints.values();
+            listed.map(|listed| listed.endpoint.clone()).collect()
         };
         for endpoint in endpoints {
             endpoint.wait_idle().await;
@@ -366,16 +395,49 @@ impl Shared {
     fn list(&self, endpoint: &Endpoint) -> u64 {
         let mut endpoints = self.endpoints.lock();
         let number = endpoints.last_key_value().map_or(0, |(last, _)| last + 1);
-        endpoints.insert(number, endpoint.clone());
+        let listed = Listed {
+            endpoint: endpoint.clone(),
+            lingers: None,
+        };
+        endpoints.insert(number, listed);
         number
     }
 
+    /// An endpoint of the calling worker that listened there before, listening again: two on one port would share what
+    /// comes, and of the old one nobody would take it.
+    fn revive(&self, address: SocketAddr, server: &quinn::ServerConfig) -> Option<(Endpoint, u64)> {
+        let wanted = Some((std::thread::current().id(), address));
+        let mut endpoints = self.endpoints.lock();
+        let (number, listed) = endpoints
+            .iter_mut()
+            .find(|(_, listed)| listed.lingers == wanted)?;
+        listed.lingers = None;
+        listed.endpoint.set_server_config(Some(server.clone()));
+        Some((listed.endpoint.clone(), *number))
+    }
+
     /// Forgets an endpoint that takes nobody any more, once it has no connections. They end with their links.
-    fn leave_when_idle(self: &Arc<Self>, endpoint: Endpoint, number: u64) {
+    /// Where it had listened, it may begin to again before that.
+    fn leave_when_idle(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        number: u64,
+        listened: Option<SocketAddr>,
+    ) {
+        let lingers = listened.map(|address| (std::thread::current().id(), address));
+        if let Some(listed) = self.endpoints.lock().get_mut(&number) {
+            listed.lingers = lingers;
+        }
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             endpoint.wait_idle().await;
-            shared.endpoints.lock().remove(&number);
+            let mut endpoints = shared.endpoints.lock();
+            if endpoints
+                .get(&number)
+                .is_some_and(|listed| listed.lingers == lingers)
+            {
+                endpoints.remove(&number);
+            }
         });
     }
 
@@ -420,7 +482,7 @@ impl Shared {
             .connect_with(config, address, &address.ip().to_string())
             .map_err(io::Error::other)?;
         let number = self.list(&endpoint);
-        self.leave_when_idle(endpoint, number);
+        self.leave_when_idle(endpoint, number, None);
         Ok(connecting)
     }
 }
