@@ -113,6 +113,11 @@ pub(crate) fn bind(
     Ok((bound, listeners))
 }
 
+/// One more socket for UDP on a port that our workers share.
+pub(crate) fn rebind(address: SocketAddr) -> io::Result<UdpSocket> {
+    Ok(socket(address, Type::DGRAM, Sharing::Yes)?.into())
+}
+
 impl From<io::Error> for ListenError {
     fn from(source: io::Error) -> Self {
         Self {

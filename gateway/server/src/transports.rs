@@ -2,12 +2,13 @@
 
 use std::{
     any::Any,
+    io,
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use corinth_model::{Failure, Reason, TrustDomain};
@@ -16,11 +17,15 @@ use corinth_transport::{
     quic::{Doorkeeper, QuicSettings, QuicTransport},
     tls::{TlsSettings, TlsTransport},
 };
+use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet, time::sleep};
 use tracing::warn;
 
-use crate::{intake, record::Intake, shared::Shared};
+use crate::{intake, listen, record::Intake, shared::Shared};
+
+/// Before a socket is opened in place of one that failed.
+const REOPENING: Duration = Duration::from_millis(500);
 
 /// What is to carry streams to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,9 +165,11 @@ impl Changes {
     }
 }
 
-/// Takes QUIC connections on `socket` until `closing` resolves.
+/// Takes QUIC connections on `socket`, which is bound to `address`, until `closing` resolves. A socket that fails is
+/// replaced.
 pub(crate) async fn serve_quic(
     shared: Arc<Shared>,
+    address: SocketAddr,
     socket: UdpSocket,
     closing: impl Future<Output = ()>,
 ) {
@@ -170,8 +177,35 @@ pub(crate) async fn serve_quic(
     let keeper = Arc::new(Keeper(Arc::downgrade(&shared)));
     // The socket is not to keep the gateway alive.
     drop(shared);
-    if let Err(error) = quic.serve(socket, keeper, closing).await {
-        warn!(%error, "a QUIC socket is of no use");
+    let closing = closing.shared();
+    let serve = |socket| quic.serve(socket, Arc::clone(&keeper) as _, closing.clone());
+    let open = || listen::rebind(address);
+    keep_serving(address, socket, open, serve, closing.clone()).await;
+}
+
+/// Serves one socket after the other until one was served to its end, or `closing` resolves.
+async fn keep_serving<S: Future<Output = io::Result<()>>>(
+    address: SocketAddr,
+    first: UdpSocket,
+    open: impl Fn() -> io::Result<UdpSocket>,
+    serve: impl Fn(UdpSocket) -> S,
+    closing: impl Future<Output = ()> + Clone,
+) {
+    let mut bound = Ok(first);
+    loop {
+        let served = match bound {
+            Ok(socket) => serve(socket).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = served else {
+            return;
+        };
+        warn!(%address, %error, "a socket for QUIC is of no use; another one is opened");
+        tokio::select! {
+            () = closing.clone() => return,
+            () = sleep(REOPENING) => {}
+        }
+        bound = open();
     }
 }
 
@@ -195,5 +229,53 @@ impl Doorkeeper for Keeper {
             let reason = Reason::Failed(failure);
             intake::note(&shared, source, Intake::Tunnel, reason, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn socket() -> io::Result<UdpSocket> {
+        UdpSocket::bind("127.0.0.1:0")
+    }
+
+    fn anywhere() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_fails_is_replaced_until_one_serves() {
+        let (opened, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let open = || match opened.fetch_add(1, Relaxed) {
+            0 => Err(io::ErrorKind::AddrInUse.into()),
+            _ => socket(),
+        };
+        let serve = |_| {
+            ready(match failures.fetch_add(1, Relaxed) {
+                0 | 1 => Err(io::ErrorKind::NetworkDown.into()),
+                _ => Ok(()),
+            })
+        };
+        let never = pending().shared();
+        keep_serving(anywhere(), socket().unwrap(), open, serve, never).await;
+        assert_eq!((opened.into_inner(), failures.into_inner()), (3, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_socket_is_opened_once_none_is_wanted() {
+        let (served, mut tried) = mpsc::unbounded_channel();
+        let serve = |_| {
+            served.send(()).unwrap();
+            ready(Err(io::ErrorKind::NetworkDown.into()))
+        };
+        let closed = ready(()).shared();
+        keep_serving(anywhere(), socket().unwrap(), socket, serve, closed).await;
+        assert_eq!(tried.try_recv(), Ok(()));
+        assert!(tried.try_recv().is_err());
     }
 }

@@ -80,7 +80,7 @@ async fn run(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
                         tasks.spawn(accept(shared, listening, listener, closing));
                     }
                     Listener::Udp(socket) => {
-                        tasks.spawn(serve_quic(shared, socket, closing));
+                        tasks.spawn(serve_quic(shared, listening.address, socket, closing));
                     }
                 }
             }
@@ -123,12 +123,13 @@ async fn accept(
 /// Takes QUIC connections until told to close; those that were taken go on.
 async fn serve_quic(
     shared: Arc<Shared>,
+    address: SocketAddr,
     socket: std::net::UdpSocket,
     closing: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     let mut done = None;
     let closing = async { done = closing.await.ok() };
-    transports::serve_quic(shared, socket, closing).await;
+    transports::serve_quic(shared, address, socket, closing).await;
     if let Some(done) = done {
         let _ = done.send(());
     }

@@ -201,7 +201,7 @@ impl QuicTransport {
     ///
     /// # Errors
     ///
-    /// The socket cannot be used.
+    /// The socket cannot be used, or fails.
     pub async fn serve(
         &self,
         socket: UdpSocket,
@@ -229,7 +229,11 @@ impl QuicTransport {
             tokio::select! {
                 incoming = endpoint.accept() => match incoming {
                     Some(incoming) => door::receive(shared, incoming, &keeper),
-                    None => return Ok(()),
+                    None => {
+                        // Nothing comes by this socket any more, for the connections on it neither.
+                        shared.endpoints.lock().remove(&number);
+                        return Err(io::Error::other("the socket failed"));
+                    }
                 },
                 () = &mut closing => break,
                 // The sender is ours.
