@@ -28,6 +28,8 @@ mod pool;
 mod proxy;
 #[path = "conformance/quic.rs"]
 mod quic;
+#[path = "conformance/quic_abuse.rs"]
+mod quic_abuse;
 #[path = "conformance/quic_ending.rs"]
 mod quic_ending;
 #[path = "conformance/quic_ports.rs"]

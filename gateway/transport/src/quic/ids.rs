@@ -21,6 +21,8 @@ use quinn_proto::InvalidCid;
 
 use super::{QuicKeys, post::EndpointNumber};
 
+/// The version of RFC 9000; of drafts there is nobody to speak to.
+const VERSION: u32 = 1;
 /// Bytes of an ID.
 const ID_BYTES: usize = 8;
 /// Of these, the last ones are made from the others.
@@ -63,6 +65,7 @@ pub(super) fn dialling(keys: &QuicKeys) -> EndpointConfig {
 
 fn endpoint(reset: hmac::Key) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(reset));
+    config.supported_versions(vec![VERSION]);
     config.min_reset_interval(RESET_INTERVAL);
     config.grease_quic_bit(true);
     config

@@ -8,7 +8,7 @@ use std::{
 use corinth_api::StreamReply;
 use corinth_identity::{Denials, tls::tunnel_client_config};
 use corinth_model::Failure;
-use corinth_transport::quic::{QuicTimeouts, QuicTransport};
+use corinth_transport::quic::{QuicSettings, QuicTimeouts, QuicTransport};
 use quinn::{Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use rustls::time_provider::TimeProvider;
 use tokio::sync::mpsc;
@@ -31,19 +31,26 @@ const MAY_IGNORE: [u8; 10] = [99, 0x80, 0, 2, 0, 0, 0, 0, 1, 2];
 const DATA: [u8; 9] = [3, 0, 0, 1, 0, 0, 0, 0, 1];
 
 /// A gateway under test, and a peer that is plain quinn.
-struct Raw {
+pub(crate) struct Raw {
     _gateway: Arc<QuicTransport>,
-    incoming: mpsc::UnboundedReceiver<Incoming>,
-    peer: Connection,
-    _endpoint: Endpoint,
+    pub(crate) incoming: mpsc::UnboundedReceiver<Incoming>,
+    pub(crate) peer: Connection,
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
 }
 
 impl Raw {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl Fn(&mut QuicSettings)) -> Self {
         let clock = Clock::new();
         let (a, b) = (Cluster::new(A), Cluster::new(B));
         let (sink, incoming) = Sink::new();
-        let settings = settings(&b, &[&a], &clock, QuicTimeouts::default());
+        let mut settings = settings(&b, &[&a], &clock, QuicTimeouts::default());
+        change(&mut settings);
         let gateway = Arc::new(QuicTransport::new(settings, sink));
         let address = listen(&gateway, Ipv4Addr::LOCALHOST.into());
         let endpoint = Endpoint::client(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).unwrap();
@@ -57,7 +64,7 @@ impl Raw {
         let crypto = QuicClientConfig::try_from(Arc::new(tls)).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
         let peer = endpoint
-            .connect_with(config, address, "127.0.0.1")
+            .connect_with(config.clone(), address, "127.0.0.1")
             .unwrap()
             .await
             .unwrap();
@@ -65,26 +72,47 @@ impl Raw {
             _gateway: gateway,
             incoming,
             peer,
-            _endpoint: endpoint,
+            endpoint,
+            config,
+            address,
         }
     }
 
+    /// One more connection of the peer.
+    pub(crate) async fn again(&self) -> Connection {
+        let config = self.config.clone();
+        let connecting = self
+            .endpoint
+            .connect_with(config, self.address, "127.0.0.1");
+        connecting.unwrap().await.unwrap()
+    }
+
     /// Both control streams, once the first PING was answered.
-    async fn controls(&self) -> (SendStream, RecvStream) {
-        let mut send = self.peer.open_uni().await.unwrap();
-        send.write_all(&PING).await.unwrap();
-        let mut recv = self.peer.accept_uni().await.unwrap();
-        let mut pong = [0; PONG.len()];
-        recv.read_exact(&mut pong).await.unwrap();
-        assert_eq!(pong, PONG);
-        (send, recv)
+    pub(crate) async fn controls(&self) -> (SendStream, RecvStream) {
+        controls_of(&self.peer).await
     }
 
     async fn open(&self, message: &[u8]) -> (SendStream, RecvStream) {
-        let (mut send, recv) = self.peer.open_bi().await.unwrap();
-        send.write_all(&with_length(message)).await.unwrap();
-        (send, recv)
+        open_on(&self.peer, message).await
     }
+}
+
+/// Both control streams of a connection, once the first PING was answered.
+pub(crate) async fn controls_of(peer: &Connection) -> (SendStream, RecvStream) {
+    let mut send = peer.open_uni().await.unwrap();
+    send.write_all(&PING).await.unwrap();
+    let mut recv = peer.accept_uni().await.unwrap();
+    let mut pong = [0; PONG.len()];
+    recv.read_exact(&mut pong).await.unwrap();
+    assert_eq!(pong, PONG);
+    (send, recv)
+}
+
+/// A stream that begins with this message.
+pub(crate) async fn open_on(peer: &Connection, message: &[u8]) -> (SendStream, RecvStream) {
+    let (mut send, recv) = peer.open_bi().await.unwrap();
+    send.write_all(&with_length(message)).await.unwrap();
+    (send, recv)
 }
 
 fn with_length(message: &[u8]) -> Vec<u8> {
@@ -92,7 +120,7 @@ fn with_length(message: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), message].concat()
 }
 
-fn open() -> Vec<u8> {
+pub(crate) fn open() -> Vec<u8> {
     let mut message = Vec::new();
     header().encode(&mut message);
     message
@@ -169,6 +197,43 @@ fn a_frame_that_may_be_ignored_is_and_one_out_of_place_ends_the_connection() {
         assert_eq!(pong, PONG);
         send.write_all(&DATA).await.unwrap();
         raw.peer.closed().await;
+    });
+}
+
+#[test]
+fn a_probe_in_a_datagram_is_answered_in_one_and_other_datagrams_are_skipped() {
+    run::to_its_end(|| async {
+        let raw = Raw::new().await;
+        let _controls = raw.controls().await;
+        raw.peer.send_datagram(vec![9; 20].into()).unwrap();
+        raw.peer.send_datagram(Vec::new().into()).unwrap();
+        let probe = [&[0], &PING[..]].concat();
+        raw.peer.send_datagram(probe.into()).unwrap();
+        let answer = raw.peer.read_datagram().await.unwrap();
+        assert_eq!(answer[..], [&[0], &PONG[..]].concat());
+    });
+}
+
+#[test]
+fn a_datagram_that_says_it_is_a_probe_and_is_none_ends_the_connection() {
+    run::to_its_end(|| async {
+        let probe = [&[0], &PING[..]].concat();
+        for wrong in [
+            vec![0],
+            probe[..probe.len() - 1].to_vec(),
+            [&probe[..], &[0]].concat(),
+            [&[0], &DATA[..]].concat(),
+            [&[0], &MAY_IGNORE[..]].concat(),
+        ] {
+            let raw = Raw::new().await;
+            let _controls = raw.controls().await;
+            raw.peer.send_datagram(wrong.clone().into()).unwrap();
+            let ended = raw.peer.closed().await;
+            let quinn::ConnectionError::ApplicationClosed(close) = ended else {
+                panic!("{wrong:?}: {ended}");
+            };
+            assert_eq!(close.error_code, 44_u32.into(), "{wrong:?}");
+        }
     });
 }
 
