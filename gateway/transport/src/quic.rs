@@ -11,6 +11,7 @@
 //! own: a packet for a port that several workers share may reach any of them, and what stands on the way, a load balancer
 //! or a table of connections, decides by the port where packets go and may have to decide anew.
 
+mod acks;
 mod code;
 mod config;
 mod connections;
@@ -45,17 +46,18 @@ use tokio::sync::watch;
 use tracing::debug;
 
 pub(crate) use self::stream::{QuicReadHalf, QuicStream, QuicWriteHalf};
-pub use self::{
-    config::SocketBuffers,
-    connections::CONNECTIONS_MAX,
-    door::{Doorkeeper, Handshakes},
-};
 use self::{
+    acks::Acknowledged,
     connections::Connections,
     door::Counts,
     link::QuicLink,
     post::{Post, SharedSocket},
     window::Budget,
+};
+pub use self::{
+    config::SocketBuffers,
+    connections::CONNECTIONS_MAX,
+    door::{Doorkeeper, Handshakes},
 };
 use crate::{
     BoxFuture, Congestions, DialError, DialTarget, Link, StreamSink, Transport, TransportKind,
@@ -392,7 +394,8 @@ impl Shared {
             &[crate::tls::ALPN],
             Arc::clone(&settings.clock),
         );
-        config::server(settings, tls, self.budget.offer()).map_err(io::Error::other)
+        let nobodys = Acknowledged::default();
+        config::server(settings, tls, self.budget.offer(), &nobodys).map_err(io::Error::other)
     }
 
     /// Remembers an endpoint, under the number that is returned.

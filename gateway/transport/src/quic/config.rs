@@ -8,13 +8,13 @@ use aws_lc_rs::hkdf;
 use quinn::{
     IdleTimeout, MtuDiscoveryConfig, NoneTokenStore, ServerConfig, TransportConfig,
     ValidationTokenConfig, VarInt,
-    congestion::{BbrConfig, CubicConfig},
+    congestion::{BbrConfig, ControllerFactory, CubicConfig},
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use super::{QuicSettings, window};
+use super::{QuicSettings, acks::Acknowledged, window};
 use crate::Congestion;
 
 /// Handshakes that wait to be begun.
@@ -81,11 +81,12 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     })
 }
 
-/// How connections are taken whose window may become `window_bytes`.
+/// How connections are taken whose window may become `window_bytes`. What is acknowledged on them is counted.
 pub(super) fn server(
     settings: &QuicSettings,
     tls: rustls::ServerConfig,
     window_bytes: u64,
+    acknowledged: &Acknowledged,
 ) -> Result<ServerConfig, NoInitialCipherSuite> {
     let crypto = QuicServerConfig::try_from(Arc::new(tls))?;
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]);
@@ -104,21 +105,28 @@ pub(super) fn server(
         settings,
         Congestion::default(),
         window_bytes,
+        acknowledged,
     )));
     Ok(config)
 }
 
-/// How connections are dialled whose window may become `window_bytes`.
+/// How connections are dialled whose window may become `window_bytes`. What is acknowledged on them is counted.
 pub(super) fn client(
     settings: &QuicSettings,
     tls: rustls::ClientConfig,
     congestion: Congestion,
     window_bytes: u64,
+    acknowledged: &Acknowledged,
 ) -> Result<quinn::ClientConfig, NoInitialCipherSuite> {
     let crypto = QuicClientConfig::try_from(Arc::new(tls))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.token_store(Arc::new(NoneTokenStore));
-    config.transport_config(Arc::new(transport(settings, congestion, window_bytes)));
+    config.transport_config(Arc::new(transport(
+        settings,
+        congestion,
+        window_bytes,
+        acknowledged,
+    )));
     Ok(config)
 }
 
@@ -126,6 +134,7 @@ fn transport(
     settings: &QuicSettings,
     congestion: Congestion,
     window_bytes: u64,
+    acknowledged: &Acknowledged,
 ) -> TransportConfig {
     let nobody = VarInt::from_u32(0);
     let mut mtu = MtuDiscoveryConfig::default();
@@ -150,14 +159,11 @@ fn transport(
     config.mtu_discovery_config(Some(mtu));
     config.enable_segmentation_offload(true);
     config.allow_spin(false);
-    match congestion {
-        Congestion::Cubic => {
-            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
-        }
-        Congestion::Bbr => {
-            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
-        }
-    }
+    let controllers: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+    };
+    config.congestion_controller_factory(acknowledged.counting(controllers));
     config
 }
 

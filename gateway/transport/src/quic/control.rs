@@ -203,7 +203,7 @@ async fn carry(
 struct Probes {
     sent: u64,
     answered: u64,
-    /// Acknowledgements that had come by the last look.
+    /// Packets that were acknowledged by the last look.
     acknowledged: u64,
     draining: bool,
     /// Probes for which another connection was there and no stream on this one.
@@ -294,7 +294,7 @@ impl Probes {
 
     /// Looks whether the peer has acknowledged anything since the last time: then it is there.
     fn is_acknowledged(&mut self, tunnel: &Tunnel) -> bool {
-        let acknowledged = tunnel.quic.stats().frame_rx.acks;
+        let acknowledged = tunnel.acknowledged.packets();
         let is_news = acknowledged != self.acknowledged;
         self.acknowledged = acknowledged;
         if is_news {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     Shared,
+    acks::Acknowledged,
     code::{code_of, known_failure_of},
     config,
     tunnel::Tunnel,
@@ -59,7 +60,8 @@ pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tu
     let window_bytes = shared.budget.offer();
     let congestion = settings.congestions.of(&target.trust_domain);
     let congestion = congestion.unwrap_or_default();
-    let config = config::client(settings, tls, congestion, window_bytes)
+    let acknowledged = Acknowledged::default();
+    let config = config::client(settings, tls, congestion, window_bytes, &acknowledged)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
     let mut connecting = shared.connect(config, address).map_err(unreachable)?;
     let secured = timeout(settings.timeouts.handshake, async {
@@ -75,7 +77,7 @@ pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tu
     let quic = secured
         .await
         .map_err(|_| DialError::HandshakeTimeout { address })??;
-    admit(shared, quic, own_not_after, window_bytes).map_err(refused)
+    admit(shared, quic, acknowledged, own_not_after, window_bytes).map_err(refused)
 }
 
 /// Finishes the handshake of somebody who dialled us.
@@ -91,7 +93,8 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
         &[ALPN],
         Arc::clone(&settings.clock),
     );
-    let config = config::server(settings, tls, window_bytes)
+    let acknowledged = Acknowledged::default();
+    let config = config::server(settings, tls, window_bytes, &acknowledged)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
     let connecting = incoming
         .accept_with(Arc::new(config))
@@ -100,13 +103,14 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
         .await
         .map_err(|_| AcceptError::Timeout)?
         .map_err(|error| refused(witness.explain(&error)))?;
-    admit(shared, quic, own_not_after, window_bytes).map_err(refused)
+    admit(shared, quic, acknowledged, own_not_after, window_bytes).map_err(refused)
 }
 
 /// Reads who the verified peer is from its certificate.
 fn admit(
     shared: &Shared,
     quic: quinn::Connection,
+    acknowledged: Acknowledged,
     own_not_after: u64,
     window_bytes: u64,
 ) -> Result<Tunnel, (Failure, String)> {
@@ -131,6 +135,7 @@ fn admit(
     };
     Ok(Tunnel::new(
         quic,
+        acknowledged,
         peer,
         leaf.not_after.as_secs().min(own_not_after),
         shared.now_unix_seconds(),

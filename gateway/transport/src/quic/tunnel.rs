@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    acks::Acknowledged,
     code::code_of,
     config::varint,
     connections::Entered,
@@ -37,6 +38,7 @@ const ARRIVING: Duration = Duration::from_secs(1);
 /// One authenticated QUIC connection of a link.
 pub(super) struct Tunnel {
     pub(super) quic: quinn::Connection,
+    pub(super) acknowledged: Acknowledged,
     pub(super) peer: Arc<GatewayId>,
     /// Unix seconds at which the earlier of both leaves expires: no stream opens after it.
     pub(super) not_after: u64,
@@ -80,6 +82,7 @@ impl Tunnel {
     /// A connection whose peer has proved who it is, and may from now on do what peers may.
     pub(super) fn new(
         quic: quinn::Connection,
+        acknowledged: Acknowledged,
         peer: GatewayId,
         not_after: u64,
         now_unix_seconds: u64,
@@ -92,6 +95,7 @@ impl Tunnel {
         quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
         quic.set_max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS_MAX));
         Self {
+            acknowledged,
             peer: Arc::new(peer),
             not_after,
             retire_at,

@@ -67,6 +67,20 @@ fn a_peer_that_answers_on_no_port_is_dead_within_a_second() {
     });
 }
 
+#[test]
+fn a_peer_that_hears_nothing_is_dead_within_a_second_although_it_speaks() {
+    run::to_its_end(|| async {
+        let mut dialled = Dialled::with(hasty).await;
+        let (_near, mut far) = dialled.stream().await;
+        dialled.proxy.cut_there();
+        // It says again and again what it has heard before.
+        far.write(&[1; 100_000]).await.unwrap();
+        let dead = settled(&dialled.link, LinkState::Dead);
+        let in_time = tokio::time::timeout(Duration::from_secs(1), dead).await;
+        assert!(in_time.is_ok());
+    });
+}
+
 /// A socket on a port that further ones may share.
 fn shared_socket(port: u16) -> UdpSocket {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();

@@ -34,6 +34,8 @@ struct Shared {
     front: UdpSocket,
     upstream: Mutex<SocketAddr>,
     is_black: AtomicBool,
+    /// Nothing passes towards the server.
+    is_black_there: AtomicBool,
     flows: Mutex<HashMap<SocketAddr, Arc<Flow>>>,
     seed: Option<u64>,
     resets: Resets,
@@ -69,6 +71,7 @@ impl UdpProxy {
             front,
             upstream: Mutex::new(upstream),
             is_black: AtomicBool::new(false),
+            is_black_there: AtomicBool::new(false),
             flows: Mutex::default(),
             seed,
             resets,
@@ -112,6 +115,11 @@ impl UdpProxy {
 
     pub(crate) fn cut(&self) {
         self.shared.is_black.store(true, Relaxed);
+    }
+
+    /// The same towards the server alone.
+    pub(crate) fn cut_there(&self) {
+        self.shared.is_black_there.store(true, Relaxed);
     }
 
     pub(crate) fn heal(&self) {
@@ -168,6 +176,9 @@ async fn there(shared: Arc<Shared>) {
         };
         let datagram = &buffer[..received];
         note(&flow.to_server, datagram);
+        if shared.is_black_there.load(Relaxed) {
+            continue;
+        }
         for datagram in passing(&shared, &flow, &mut disorder, datagram) {
             // What does not leave is lost, as on any network.
             let _ = flow.back.send(&datagram).await;

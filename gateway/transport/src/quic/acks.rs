@@ -1,0 +1,123 @@
+//! Notices when a peer acknowledges something that it had not acknowledged before: then both directions of the path live.
+//!
+//! That an ACK frame came is not enough: each packet repeats what was acknowledged before, also when nothing reaches the
+//! peer any more. What is new only the congestion controller is told, so one is put around it that counts.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
+use quinn_proto::RttEstimator;
+
+/// Packets of one connection that its peer has acknowledged.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Acknowledged(Arc<AtomicU64>);
+
+impl Acknowledged {
+    pub(super) fn packets(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Makes controllers that count here and leave everything else to those of `inner`.
+    pub(super) fn counting(
+        &self,
+        inner: Arc<dyn ControllerFactory + Send + Sync>,
+    ) -> Arc<dyn ControllerFactory + Send + Sync> {
+        Arc::new(Factory {
+            inner,
+            acknowledged: self.clone(),
+        })
+    }
+}
+
+struct Factory {
+    inner: Arc<dyn ControllerFactory + Send + Sync>,
+    acknowledged: Acknowledged,
+}
+
+impl ControllerFactory for Factory {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Counting {
+            inner: Arc::clone(&self.inner).build(now, current_mtu),
+            acknowledged: self.acknowledged.clone(),
+        })
+    }
+}
+
+struct Counting {
+    inner: Box<dyn Controller>,
+    acknowledged: Acknowledged,
+}
+
+impl Controller for Counting {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.inner.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.acknowledged.0.fetch_add(1, Relaxed);
+        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.inner
+            .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.inner
+            .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.inner.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        self.inner.window()
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.inner.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self {
+            inner: self.inner.clone_box(),
+            acknowledged: self.acknowledged.clone(),
+        })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.inner.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self.inner.into_any()
+    }
+}
