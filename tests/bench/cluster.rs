@@ -12,7 +12,7 @@ use corinth_api::wire::admin::{
 };
 use corinth_control::cluster::{DeclaredLink, LinkMode, file};
 use corinth_identity::StateDir;
-use corinth_model::{Accepted, ClusterName, Selector, TrustDomain};
+use corinth_model::{Accepted, Carriage, ClusterName, Selector, TrustDomain};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -118,6 +118,7 @@ impl Cluster {
             max_streams: None,
             quota: None,
             mode: LinkMode::Active,
+            carriage: Carriage::default(),
         };
         let text = file::render_link(&self.name, link).unwrap();
         let (_, links) = text.split_once("links:\n").expect("the link is there");

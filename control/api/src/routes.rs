@@ -6,13 +6,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use corinth_model::{
-    Candidate, ClusterName, Denied, Direct, DnsName, Endpoint, Export, ExportKey, Instance, Label,
-    Locality, PortNumber, Protocol, Reason, Replay, Route, RouteName, Slot, Target, TrustDomain,
+    Candidate, Carriage, ClusterName, Denied, Direct, DnsName, Endpoint, Export, ExportKey,
+    Instance, Label, Locality, PortNumber, Protocol, Reason, Replay, Route, RouteName, Slot,
+    Target, TrustDomain,
 };
 use prost::Message;
 
 use crate::wire::routes as wire;
 
+mod carriage;
 mod decode;
 
 /// The most bytes of one message of this conversation, either way.
@@ -111,6 +113,8 @@ pub struct LinkedPeer {
     pub roots: Vec<Vec<u8>>,
     /// The sequence of these roots.
     pub bundle_sequence: u64,
+    /// What carries the streams that are opened to it.
+    pub carriage: Carriage,
 }
 
 /// From the consumer.
@@ -378,6 +382,8 @@ impl From<(&ClusterName, &LinkedPeer)> for wire::Peer {
             addresses: peer.addresses.clone(),
             roots: peer.roots.clone(),
             bundle_sequence: peer.bundle_sequence,
+            transport: wire::Transport::from(peer.carriage.transport).into(),
+            congestion: wire::Congestion::from(peer.carriage.congestion).into(),
         }
     }
 }

@@ -6,8 +6,8 @@ use corinth_control::cluster::{
     Audience, Declared, DeclaredExport, DeclaredImport, DeclaredLink, DeclaredPort, LinkMode,
     SourceShare,
 };
-use corinth_gateway::settings::{Direct, Files, Settings};
-use corinth_model::{Accepted, ClusterName, Selector};
+use corinth_gateway::settings::{Direct, Files, Peer, Settings, Transport};
+use corinth_model::{Accepted, Carriage, ClusterName, Selector, TransportChoice};
 
 /// Peers, exports and imports of a node's file, as declarations. A peer is accepted for what is imported from it.
 pub(crate) fn declared(settings: &Settings, files: &Files) -> Declared {
@@ -24,12 +24,27 @@ pub(crate) fn declared(settings: &Settings, files: &Files) -> Declared {
             max_streams: Some(peer.max_streams),
             quota: None,
             mode: LinkMode::Active,
+            carriage: carriage(peer),
         };
         declared.links.insert(peer.name.clone(), link);
     }
     add_exports(settings, &mut declared);
     add_imports(settings, &mut declared);
     declared
+}
+
+fn carriage(peer: &Peer) -> Carriage {
+    Carriage {
+        transport: match peer.transport {
+            Transport::Tls => TransportChoice::Tls,
+            Transport::Quic => TransportChoice::Quic,
+            Transport::Auto => TransportChoice::Auto,
+        },
+        // Of another kind there is none in a file.
+        congestion: peer
+            .congestion
+            .and_then(|congestion| congestion.as_str().parse().ok()),
+    }
 }
 
 fn accepted(settings: &Settings, peer: &ClusterName) -> Accepted {

@@ -12,9 +12,10 @@ use std::{
 };
 
 use corinth_api::wire::admin::{
-    AcceptRequest, AddLinkRequest, ChangeLinkRequest, CreateTokenRequest, DenyRequest, JoinRequest,
-    OwnLinkRequest, change_link_request::Change,
+    AcceptRequest, AddLinkRequest, CarryLinkRequest, ChangeLinkRequest, CreateTokenRequest,
+    DenyRequest, JoinRequest, OwnLinkRequest, change_link_request::Change,
 };
+use corinth_model::TransportChoice;
 
 use crate::{
     args::{ControlArgs, LinkArgs, LinkCommand, PeerArgs, Risk, TokenCommand, WaitArgs, WhoArgs},
@@ -48,6 +49,19 @@ pub(crate) fn link(terminal: &Terminal, args: LinkArgs) -> Result<Exit, Trouble>
         LinkCommand::Pause(args) => change(terminal, &args, Change::Pause),
         LinkCommand::Resume(args) => change(terminal, &args, Change::Resume),
         LinkCommand::Drain(args) => change(terminal, &args, Change::Drain),
+        LinkCommand::Transport {
+            peer,
+            transport,
+            congestion,
+            control,
+        } => {
+            let request = CarryLinkRequest {
+                cluster: peer.to_string(),
+                transport: transport.map_or("", TransportChoice::as_str).to_owned(),
+                congestion: congestion.unwrap_or_default(),
+            };
+            carry(terminal, request, &control)
+        }
         LinkCommand::Confirm(args) => change(terminal, &args, Change::Confirm),
         LinkCommand::Delete { peer, accept_risk } => delete(terminal, &peer, accept_risk),
         LinkCommand::Accept {
@@ -192,6 +206,31 @@ fn change(terminal: &Terminal, args: &PeerArgs, change: Change) -> Result<Exit, 
         },
     )?;
     terminal.print(&format!("the link with {peer} {done}\n"))?;
+    Ok(Exit::Done)
+}
+
+fn carry(
+    terminal: &Terminal,
+    request: CarryLinkRequest,
+    args: &ControlArgs,
+) -> Result<Exit, Trouble> {
+    let CarryLinkRequest {
+        cluster,
+        transport,
+        congestion,
+    } = request.clone();
+    let words = [transport, congestion];
+    let words = words.iter().filter(|word| !word.is_empty());
+    let words: Vec<_> = words.map(String::as_str).collect();
+    let failed = format!("what carries streams to {cluster} is as before");
+    act(place(args)?, args.timeout, |control| async move {
+        let change = |mut client: Client| async move { client.carry_link(request).await };
+        control.change(&failed, change).await
+    })?;
+    terminal.print(&format!(
+        "streams to {cluster} are carried by: {}\n",
+        words.join(", ")
+    ))?;
     Ok(Exit::Done)
 }
 

@@ -12,6 +12,7 @@
 mod only;
 mod text;
 
+mod carriage;
 mod condition;
 mod denied;
 mod diff;
@@ -34,6 +35,7 @@ mod properties;
 #[cfg(test)]
 mod testing;
 
+pub use carriage::{Carriage, ChoiceError, CongestionChoice, TransportChoice};
 pub use condition::Condition;
 pub use denied::Denied;
 pub use diff::{RouteChange, TableDiff, diff};

@@ -9,8 +9,8 @@ use corinth_api::peering::Farewell;
 use corinth_api::wire::admin as wire;
 use corinth_identity::{RotationPhase, StateError};
 use corinth_model::{
-    Accepted, AddressSource, ClusterName, Condition, Denied, Endpoint, Locality, PortNumber,
-    Protocol, Selector, ServiceId, SpiffeId, TrustDomain,
+    Accepted, AddressSource, Carriage, ClusterName, Condition, Denied, Endpoint, Locality,
+    PortNumber, Protocol, Selector, ServiceId, SpiffeId, TrustDomain,
 };
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
@@ -156,6 +156,7 @@ impl wire::admin_server::Admin for Admin {
             max_streams: None,
             quota: None,
             mode: LinkMode::Active,
+            carriage: Carriage::default(),
         };
         let link = file::render_link(&own.cluster, link)
             .map_err(|error| Status::internal(error.to_string()))?;
@@ -196,6 +197,25 @@ impl wire::admin_server::Admin for Admin {
             }
         }
         Ok(Response::new(wire::ChangeLinkResponse {}))
+    }
+
+    async fn carry_link(
+        &self,
+        request: Request<wire::CarryLinkRequest>,
+    ) -> Answer<wire::CarryLinkResponse> {
+        let asked = request.into_inner();
+        let cluster: ClusterName = parse(&asked.cluster, "cluster")?;
+        let mut link = self.link(&cluster)?;
+        if !asked.transport.is_empty() {
+            link.carriage.transport = parse(&asked.transport, "transport")?;
+        }
+        match asked.congestion.as_str() {
+            "" => {}
+            "default" => link.carriage.congestion = None,
+            word => link.carriage.congestion = Some(parse(word, "congestion")?),
+        }
+        self.write(Write::Link(cluster, Box::new(link))).await?;
+        Ok(Response::new(wire::CarryLinkResponse {}))
     }
 
     async fn export(&self, request: Request<wire::ExportRequest>) -> Answer<wire::ExportResponse> {

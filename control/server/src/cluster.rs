@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use corinth_model::{
-    Accepted, ClusterName, Denied, Direct, DnsName, Endpoint, PortNumber, Protocol, Replay,
-    ServiceId, TrustDomain,
+    Accepted, Carriage, ClusterName, Denied, Direct, DnsName, Endpoint, PortNumber, Protocol,
+    Replay, ServiceId, TrustDomain,
 };
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -93,6 +93,8 @@ pub struct DeclaredLink {
     pub quota: Option<u32>,
     /// What it is to be used for now.
     pub mode: LinkMode,
+    /// What carries the streams that are opened to it.
+    pub carriage: Carriage,
 }
 
 /// What a link is used for.

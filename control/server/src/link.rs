@@ -107,5 +107,6 @@ fn new_link(bundle: &Bundle, addresses: Vec<String>) -> DeclaredLink {
         max_streams: None,
         quota: None,
         mode: crate::cluster::LinkMode::Active,
+        carriage: corinth_model::Carriage::default(),
     }
 }

@@ -499,6 +499,7 @@ impl Plane {
             addresses,
             roots,
             bundle_sequence,
+            carriage: link.carriage,
         }
     }
 

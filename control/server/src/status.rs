@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use corinth_api::{LinkReport, LinkState};
-use corinth_model::{ClusterName, Condition, Route, ServiceId, Target};
+use corinth_model::{ClusterName, Condition, CongestionChoice, Route, ServiceId, Target};
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
@@ -62,6 +62,11 @@ pub struct LinkStatus {
     pub peering: &'static str,
     /// Where its gateways are dialled.
     pub addresses: Vec<String>,
+    /// What is asked to carry the streams that are opened to it: `tls`, `quic` or `auto`.
+    pub transport: &'static str,
+    /// How fast is sent: `cubic` or `bbr`; none means what is usual for the transport.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion: Option<&'static str>,
     /// What of its services is accepted.
     pub accepted: Vec<String>,
     /// Services it offers that are usable here.
@@ -274,6 +279,8 @@ fn link(
             .and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
         peering: if peer.has_session() { "told" } else { "silent" },
         addresses: plane.addresses(cluster),
+        transport: declared.carriage.transport.as_str(),
+        congestion: declared.carriage.congestion.map(CongestionChoice::as_str),
         accepted: declared
             .accepted
             .0

@@ -104,6 +104,20 @@ pub mod change_link_request {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeLinkResponse {}
+/// What carries the streams that we open to a peer. What is empty stays as it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CarryLinkRequest {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    /// `tls`, `quic` or `auto`
+    #[prost(string, tag = "2")]
+    pub transport: ::prost::alloc::string::String,
+    /// `cubic`, `bbr` or `default`
+    #[prost(string, tag = "3")]
+    pub congestion: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CarryLinkResponse {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportRequest {
     #[prost(string, tag = "1")]
@@ -549,6 +563,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("corinth.admin.v1.Admin", "ChangeLink"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn carry_link(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CarryLinkRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CarryLinkResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/corinth.admin.v1.Admin/CarryLink",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("corinth.admin.v1.Admin", "CarryLink"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Our own declaration for the other side to add.
         pub async fn own_link(
             &mut self,
@@ -746,6 +784,13 @@ pub mod admin_server {
             request: tonic::Request<super::ChangeLinkRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ChangeLinkResponse>,
+            tonic::Status,
+        >;
+        async fn carry_link(
+            &self,
+            request: tonic::Request<super::CarryLinkRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CarryLinkResponse>,
             tonic::Status,
         >;
         /// Our own declaration for the other side to add.
@@ -1021,6 +1066,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChangeLinkSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/corinth.admin.v1.Admin/CarryLink" => {
+                    #[allow(non_camel_case_types)]
+                    struct CarryLinkSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::CarryLinkRequest>
+                    for CarryLinkSvc<T> {
+                        type Response = super::CarryLinkResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CarryLinkRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::carry_link(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CarryLinkSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

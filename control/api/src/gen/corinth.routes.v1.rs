@@ -62,6 +62,12 @@ pub struct Peer {
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(uint64, tag = "6")]
     pub bundle_sequence: u64,
+    /// What carries the streams that we open; TLS where nothing is said.
+    #[prost(enumeration = "Transport", tag = "7")]
+    pub transport: i32,
+    /// How fast we send; where nothing is said, what the system does for TCP, and CUBIC for QUIC.
+    #[prost(enumeration = "Congestion", tag = "8")]
+    pub congestion: i32,
 }
 /// A service port that can be called here.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -313,6 +319,68 @@ pub struct PeeringFailed {
     /// Stable code of the reason, such as CRN023.
     #[prost(string, tag = "2")]
     pub code: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Transport {
+    Unspecified = 0,
+    Tls = 1,
+    Quic = 2,
+    /// Both are linked, and the better one is used. Whether the peer takes QUIC is found by dialling.
+    Auto = 3,
+}
+impl Transport {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRANSPORT_UNSPECIFIED",
+            Self::Tls => "TRANSPORT_TLS",
+            Self::Quic => "TRANSPORT_QUIC",
+            Self::Auto => "TRANSPORT_AUTO",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRANSPORT_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRANSPORT_TLS" => Some(Self::Tls),
+            "TRANSPORT_QUIC" => Some(Self::Quic),
+            "TRANSPORT_AUTO" => Some(Self::Auto),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Congestion {
+    Unspecified = 0,
+    Cubic = 1,
+    Bbr = 2,
+}
+impl Congestion {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CONGESTION_UNSPECIFIED",
+            Self::Cubic => "CONGESTION_CUBIC",
+            Self::Bbr => "CONGESTION_BBR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CONGESTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "CONGESTION_CUBIC" => Some(Self::Cubic),
+            "CONGESTION_BBR" => Some(Self::Bbr),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

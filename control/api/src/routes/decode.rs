@@ -8,6 +8,7 @@ use corinth_model::{
     RouteName, ServiceId, ServiceName, Slot, SpiffeId, Target, TrustDomain,
 };
 
+use super::carriage::carriage;
 use super::{
     ADDRESSES_MAX, CLOSED_MAX, ClosedPort, Entry, EntryKey, LINKS_MAX, LinkReport, LinkState,
     LinkedPeer, MEMBERS_MAX, ROOT_MAX_BYTES, ROOTS_MAX, Report, RoutesError, SNI_NAMES_MAX, Update,
@@ -84,6 +85,7 @@ fn linked_peer(peer: wire::Peer) -> Result<(ClusterName, LinkedPeer), RoutesErro
         addresses: peer.addresses,
         roots: peer.roots,
         bundle_sequence: peer.bundle_sequence,
+        carriage: carriage(peer.transport, peer.congestion)?,
     };
     Ok((cluster, linked))
 }
@@ -310,7 +312,7 @@ impl TryFrom<wire::Link> for LinkReport {
     }
 }
 
-const fn invalid(field: &'static str) -> RoutesError {
+pub(super) const fn invalid(field: &'static str) -> RoutesError {
     RoutesError::Invalid { field }
 }
 

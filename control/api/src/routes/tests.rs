@@ -21,6 +21,8 @@ fn peer() -> wire::Peer {
         addresses: vec!["gateway.west.example:15443".into()],
         roots: vec![vec![1, 2, 3]],
         bundle_sequence: 7,
+        transport: wire::Transport::Auto.into(),
+        congestion: wire::Congestion::Bbr.into(),
     }
 }
 
@@ -124,6 +126,26 @@ fn an_address_to_dial_is_a_host_and_a_port() {
             }
         );
     }
+}
+
+#[test]
+fn a_peer_of_which_no_transport_is_told_is_reached_by_tls_and_one_of_an_unknown_one_is_refused() {
+    let told = |transport, congestion| {
+        let peer = wire::Peer {
+            transport,
+            congestion,
+            ..peer()
+        };
+        let kind = Some(wire::update::Kind::Peer(peer));
+        let Update::Put(Entry::Peer(_, peer)) = Update::decode(wire::Update { kind })? else {
+            panic!("a peer is put");
+        };
+        Ok(peer.carriage)
+    };
+    assert_eq!(told(0, 0), Ok(Carriage::default()));
+    let field = |field| Err(RoutesError::Invalid { field });
+    assert_eq!(told(4, 0), field("peer.transport"));
+    assert_eq!(told(0, 3), field("peer.congestion"));
 }
 
 #[test]

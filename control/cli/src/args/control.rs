@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
-use corinth_model::{ClusterName, PortNumber, Selector, ServiceId};
+use corinth_model::{ClusterName, PortNumber, Selector, ServiceId, TransportChoice};
 
 use super::duration;
 use crate::output::OutputArgs;
@@ -146,6 +146,19 @@ pub(crate) enum LinkCommand {
     Resume(PeerArgs),
     /// Move new connections to other clusters; open ones go on.
     Drain(PeerArgs),
+    /// Say what carries the streams that are opened to a peer, and how fast is sent.
+    Transport {
+        /// The peer.
+        peer: ClusterName,
+        /// `tls`, `quic`, for which UDP has to pass, or `auto`, which links both ways and takes the better one.
+        #[arg(required_unless_present = "congestion")]
+        transport: Option<TransportChoice>,
+        /// `cubic`, `bbr` or `default`: what the system does for TCP, `cubic` for QUIC.
+        #[arg(long, value_name = "WORD", value_parser = ["cubic", "bbr", "default"])]
+        congestion: Option<String>,
+        #[command(flatten)]
+        control: ControlArgs,
+    },
     /// Remove what the peer's new state left out, at once.
     Confirm(PeerArgs),
     /// End a link.

@@ -47,6 +47,11 @@ pub(crate) struct Link {
     pub(crate) rtt_us: Option<u64>,
     pub(crate) peering: String,
     pub(crate) addresses: Vec<String>,
+    /// What is asked to carry streams to it; a control plane of before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) transport: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) congestion: Option<String>,
     pub(crate) accepted: Vec<String>,
     pub(crate) imports: usize,
     pub(crate) stale: usize,
@@ -173,6 +178,15 @@ impl Link {
     /// Whether new connections may go to this peer at all.
     pub(crate) fn is_usable(&self) -> bool {
         self.mode != "paused" && matches!(self.tunnel.as_str(), "up" | "draining")
+    }
+
+    /// What is asked to carry streams to it, in words.
+    pub(crate) fn carriage(&self) -> Option<String> {
+        let transport = self.transport.as_ref()?;
+        Some(match &self.congestion {
+            Some(congestion) => format!("{transport} ({congestion})"),
+            None => transport.clone(),
+        })
     }
 
     pub(crate) fn rtt(&self) -> Option<String> {

@@ -51,7 +51,16 @@ impl Link {
 impl Item for Link {
     const KIND: &'static str = "ClusterLinks";
     const HEADERS: &'static [&'static str] = &[
-        "PEER", "MODE", "TUNNEL", "RTT", "PEERING", "IMPORTS", "STALE", "EXPORTS", "ACCEPTED",
+        "PEER",
+        "MODE",
+        "TUNNEL",
+        "TRANSPORT",
+        "RTT",
+        "PEERING",
+        "IMPORTS",
+        "STALE",
+        "EXPORTS",
+        "ACCEPTED",
     ];
 
     fn rows(&self, style: Style) -> Vec<Vec<Cell>> {
@@ -60,6 +69,7 @@ impl Item for Link {
             Cell::plain(&self.cluster),
             self.mode_cell(style),
             self.tunnel_cell(style),
+            Cell::optional(self.carriage()),
             Cell::optional(self.rtt()),
             self.peering_cell(style),
             Cell::plain(self.imports),
@@ -136,13 +146,14 @@ fn page(link: &Link, conditions: &[Condition], style: Style) -> String {
         .rtt()
         .map_or_else(String::new, |rtt| format!(", {rtt}"));
     let mut page = format!(
-        "{} ({})\n  mode      {}\n  tunnel    {} {}{rtt}\n  peering   {} {}\n  dialled   {}\n  \
+        "{} ({})\n  mode      {}\n  tunnel    {} {}{rtt}\n  transport {}\n  peering   {} {}\n  dialled   {}\n  \
          accepted  {}\n  imports   {}, of them stale {}\n  exports   {}\n",
         style.strong(&plain(&link.cluster)),
         plain(&link.trust_domain),
         plain(&link.mode),
         style.mark(link.tunnel_mark()),
         plain(&link.tunnel),
+        plain(&link.carriage().unwrap_or_else(|| "-".to_owned())),
         style.mark(link.peering_mark()),
         plain(&link.peering),
         or(&link.addresses, "nowhere: only the peer dials"),

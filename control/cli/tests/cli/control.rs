@@ -48,6 +48,16 @@ fn changes_reach_the_control_plane_and_say_what_holds_now() {
             "CHANGE_DRAIN west",
         ),
         (
+            &["link", "transport", "west", "auto"],
+            "streams to west are carried by: auto\n",
+            "carry west auto",
+        ),
+        (
+            &["link", "transport", "west", "quic", "--congestion", "bbr"],
+            "streams to west are carried by: quic, bbr\n",
+            "carry west quic bbr",
+        ),
+        (
             &["link", "confirm", "west"],
             "the link with west holds what the peer offers now, and nothing that it left out\n",
             "CHANGE_CONFIRM west",

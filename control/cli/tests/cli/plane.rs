@@ -34,7 +34,7 @@ impl Answers {
                 "revision": 7, "exports": 1, "imports": 1, "routes": 1, "consumers": [gateway("0"), gateway("1")],
                 "links": [{
                     "cluster": "west", "trustDomain": "west.corinth.internal", "mode": "active", "tunnel": "up",
-                    "rttUs": 31_000, "peering": "told", "addresses": [], "accepted": ["shop/*"],
+                    "rttUs": 31_000, "peering": "told", "addresses": [], "transport": "auto", "congestion": "bbr", "accepted": ["shop/*"],
                     "imports": 1, "stale": 0, "exports": 1, "relation": {"held": "1.4"}, "ofALaterVersion": 1,
                 }],
                 "conditions": [],
@@ -204,6 +204,15 @@ impl Admin for Served {
         let request = request.into_inner();
         let call = format!("{} {}", request.change().as_str_name(), request.cluster);
         self.change(call, ChangeLinkResponse {})
+    }
+
+    async fn carry_link(&self, request: Request<CarryLinkRequest>) -> Answer<CarryLinkResponse> {
+        let request = request.into_inner();
+        let call = format!(
+            "carry {} {} {}",
+            request.cluster, request.transport, request.congestion
+        );
+        self.change(call.trim_end().to_owned(), CarryLinkResponse {})
     }
 
     async fn own_link(&self, _: Request<OwnLinkRequest>) -> Answer<OwnLinkResponse> {

@@ -29,6 +29,7 @@ fn link(peer: &str, mode: LinkMode) -> (ClusterName, DeclaredLink) {
         max_streams: None,
         quota: None,
         mode,
+        carriage: corinth_model::Carriage::default(),
     };
     (name(peer), link)
 }

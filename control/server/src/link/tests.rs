@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corinth_api::HostPort;
 use corinth_api::link::Token;
-use corinth_model::{Accepted, Condition};
+use corinth_model::{Accepted, Carriage, Condition};
 use parking_lot::Mutex;
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
@@ -41,6 +41,7 @@ async fn token_links_both_sides_and_nothing_is_accepted() {
         max_streams: None,
         quota: None,
         mode: LinkMode::Active,
+        carriage: Carriage::default(),
     };
     assert_eq!(
         west.link("east"),

@@ -4,7 +4,7 @@ mod ports;
 
 use corinth_api::peering::{Digester, Hello, PROTOCOL, State};
 use corinth_identity::Authority;
-use corinth_model::{Accepted, PortRange, Target};
+use corinth_model::{Accepted, Carriage, PortRange, Target};
 use rustls_pki_types::UnixTime;
 
 use super::*;
@@ -70,6 +70,7 @@ fn link(roots: &[&[u8]], bundle_sequence: u64) -> DeclaredLink {
         max_streams: None,
         quota: None,
         mode: LinkMode::Active,
+        carriage: Carriage::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fs;
 
 use corinth_identity::Authority;
-use corinth_model::Accepted;
+use corinth_model::{Accepted, Carriage};
 use tempfile::TempDir;
 
 use super::*;
@@ -264,6 +264,7 @@ fn link(authorities: &[&Authority], sequence: u64) -> DeclaredLink {
         max_streams: None,
         quota: None,
         mode: LinkMode::Active,
+        carriage: Carriage::default(),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use corinth_api::wire::admin::rotate_root_request::Step;
 use corinth_api::wire::admin::{
-    RotateRootRequest, RotateRootResponse, StatusRequest, admin_client::AdminClient,
-    status_request::Kind,
+    CarryLinkRequest, RotateRootRequest, RotateRootResponse, StatusRequest,
+    admin_client::AdminClient, status_request::Kind,
 };
 use corinth_api::wire::identity::{
     FollowIssuerRequest, Issuer, SignRequest, SignResponse, identity_client::IdentityClient,
@@ -26,8 +26,8 @@ use corinth_control::settings::Settings;
 use corinth_daemon::metrics::{Build, Metrics};
 use corinth_identity::StateDir;
 use corinth_model::{
-    Accepted, AddressSource, ClusterName, Condition, Endpoint, Failure, GatewayId, Locality,
-    PortNumber, Protocol, Reason, Route, RouteName, ServiceId, Slot, TrustDomain,
+    Accepted, AddressSource, Carriage, ClusterName, Condition, Endpoint, Failure, GatewayId,
+    Locality, PortNumber, Protocol, Reason, Route, RouteName, ServiceId, Slot, TrustDomain,
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::UnixTime;
@@ -159,6 +159,7 @@ impl Plane {
             max_streams: None,
             quota: None,
             mode: LinkMode::Active,
+            carriage: Carriage::default(),
         };
         let write = Write::Link(other.name.clone(), Box::new(link));
         self.objects.write(write).unwrap();
@@ -340,6 +341,17 @@ impl Plane {
             request: request.to_vec(),
         };
         Ok(client.sign(request).await?.into_inner())
+    }
+
+    /// Says what carries streams to a peer.
+    pub(crate) async fn carry(&self, transport: &str, congestion: &str) -> Result<(), Status> {
+        let mut client = AdminClient::new(connect(&self.settings.socket).await);
+        let request = CarryLinkRequest {
+            cluster: "west".to_owned(),
+            transport: transport.to_owned(),
+            congestion: congestion.to_owned(),
+        };
+        client.carry_link(request).await.map(drop)
     }
 
     /// Follows which root issues, as a gateway does.

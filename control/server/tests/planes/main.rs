@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use corinth_api::wire::admin::{rotate_root_response::Phase, status_request::Kind};
 use corinth_api::{Entry, EntryKey};
 use corinth_control::cluster::{Audience, Cluster, LinkMode, Write};
-use corinth_model::{Condition, Protocol, RouteName, RouteTable, Target};
+use corinth_model::{
+    Carriage, Condition, CongestionChoice, Protocol, RouteName, RouteTable, Target, TransportChoice,
+};
 use serde_json::json;
 
 use crate::lab::{Lab, Step, export, key, port, service};
@@ -179,6 +181,38 @@ async fn a_root_is_changed_in_steps_and_none_is_taken_before_its_time() {
     lab.west.kill().await;
     lab.west.start();
     lab.west.until(has_both).await;
+}
+
+#[tokio::test]
+async fn what_carries_streams_to_a_peer_is_told_to_gateways_kept_and_shown() {
+    let mut lab = Lab::linked().await;
+    let carried = |carriage: Carriage| {
+        move |entries: &BTreeMap<EntryKey, Entry>| {
+            let mut entries = entries.values();
+            entries.any(|entry| matches!(entry, Entry::Peer(_, peer) if peer.carriage == carriage))
+        }
+    };
+    lab.east.until(carried(Carriage::default())).await;
+    lab.east.carry("auto", "").await.unwrap();
+    lab.east.carry("", "bbr").await.unwrap();
+    let asked = Carriage {
+        transport: TransportChoice::Auto,
+        congestion: Some(CongestionChoice::Bbr),
+    };
+    lab.east.until(carried(asked)).await;
+    lab.east.kill().await;
+    lab.east.start();
+    lab.east.until(carried(asked)).await;
+    let links = lab.east.status(Kind::Links).await;
+    let shown = (&links[0]["transport"], &links[0]["congestion"]);
+    assert_eq!(shown, (&json!("auto"), &json!("bbr")));
+    lab.east.carry("tls", "default").await.unwrap();
+    lab.east.until(carried(Carriage::default())).await;
+
+    for (transport, congestion) in [("tcp", ""), ("", "reno")] {
+        let refused = lab.east.carry(transport, congestion).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+    }
 }
 
 fn code(refused: &tonic::Status) -> &str {

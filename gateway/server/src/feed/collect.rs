@@ -147,6 +147,7 @@ mod tests {
             addresses: Vec::new(),
             roots: Vec::new(),
             bundle_sequence: 1,
+            carriage: corinth_model::Carriage::default(),
         };
         Entry::Peer(ClusterName::parse(name).unwrap(), linked)
     }

@@ -9,10 +9,10 @@ use std::{
 use corinth_api::{Entry, EntryKey, LinkedPeer};
 use corinth_identity::{Bundle, BundleError, BundleSet};
 use corinth_model::{
-    ClusterName, Denied, Export, ExportKey, ExportTable, Peer, Protocol, Route, RouteKey,
-    RouteTable, Tables,
+    ClusterName, CongestionChoice, Denied, Export, ExportKey, ExportTable, Peer, Protocol, Route,
+    RouteKey, RouteTable, Tables, TransportChoice,
 };
-use corinth_transport::TransportKind;
+use corinth_transport::{Congestion, TransportKind};
 use rustls_pki_types::CertificateDer;
 
 use super::collect::Step;
@@ -123,8 +123,16 @@ impl Held {
             tables,
             bundles,
             dialled: self.dialled(),
-            carriers: BTreeMap::new(),
-            congestions: BTreeMap::new(),
+            carriers: self
+                .peers
+                .iter()
+                .map(|(cluster, peer)| (cluster.clone(), wish(peer)))
+                .collect(),
+            congestions: self
+                .peers
+                .values()
+                .filter_map(|peer| Some((peer.trust_domain.clone(), congestion(peer)?)))
+                .collect(),
             denied: self.denied.clone(),
         })
     }
@@ -165,13 +173,28 @@ impl Held {
         let dialled = peers.map(|(cluster, peer)| {
             let dialled = Dialled {
                 trust_domain: peer.trust_domain.clone(),
-                by: Wish::Only(TransportKind::Tls),
+                by: wish(peer),
                 addresses: peer.addresses.clone(),
             };
             (cluster.clone(), dialled)
         });
         dialled.collect()
     }
+}
+
+fn wish(peer: &LinkedPeer) -> Wish {
+    match peer.carriage.transport {
+        TransportChoice::Tls => Wish::Only(TransportKind::Tls),
+        TransportChoice::Quic => Wish::Only(TransportKind::Quic),
+        TransportChoice::Auto => Wish::Auto,
+    }
+}
+
+fn congestion(peer: &LinkedPeer) -> Option<Congestion> {
+    Some(match peer.carriage.congestion? {
+        CongestionChoice::Cubic => Congestion::Cubic,
+        CongestionChoice::Bbr => Congestion::Bbr,
+    })
 }
 
 fn first<E: Display>(conflicts: Vec<E>) -> Conflict {
@@ -193,7 +216,7 @@ fn more(further: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use corinth_model::{PortNumber, Replay, RouteName};
+    use corinth_model::{Carriage, PortNumber, Replay, RouteName, TrustDomain};
 
     use super::*;
 
@@ -212,6 +235,43 @@ mod tests {
 
     fn ports(wanted: &Wanted) -> Vec<u16> {
         wanted.import_ports.iter().map(|port| port.get()).collect()
+    }
+
+    #[test]
+    fn what_carries_streams_to_a_peer_is_what_was_told() {
+        let own = ClusterName::parse("east").unwrap();
+        let mut held = Held::default();
+        let carriages = [
+            ("west", Carriage::default()),
+            (
+                "north",
+                Carriage {
+                    transport: TransportChoice::Auto,
+                    congestion: Some(CongestionChoice::Bbr),
+                },
+            ),
+        ];
+        for (name, carriage) in carriages {
+            let name = ClusterName::parse(name).unwrap();
+            let peer = LinkedPeer {
+                trust_domain: TrustDomain::of_cluster(&name),
+                max_streams: 10,
+                addresses: vec!["gw.example:15443".to_owned()],
+                roots: Vec::new(),
+                bundle_sequence: 1,
+                carriage,
+            };
+            held.take(vec![Step::Put(Entry::Peer(name, peer))]);
+        }
+        let wanted = held.wanted(&own, 1).unwrap();
+        let [north, west] = ["north", "west"].map(|name| ClusterName::parse(name).unwrap());
+        let tls = Wish::Only(TransportKind::Tls);
+        for (cluster, wish) in [(&west, tls), (&north, Wish::Auto)] {
+            assert_eq!(wanted.carriers[cluster], wish);
+            assert_eq!(wanted.dialled[cluster].by, wish);
+        }
+        let north = TrustDomain::of_cluster(&north);
+        assert_eq!(wanted.congestions, [(north, Congestion::Bbr)].into());
     }
 
     #[test]

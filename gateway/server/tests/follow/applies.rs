@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use corinth_api::{EntryKey, Update};
-use corinth_model::{PortNumber, Protocol, Target};
+use corinth_api::{Entry, EntryKey, LinkState, Update};
+use corinth_model::{Carriage, PortNumber, Protocol, Target, TransportChoice};
 
 use crate::fixture::*;
 
@@ -176,4 +176,43 @@ async fn a_gateway_starts_from_disk_without_its_control_plane() {
     assert_eq!(held, None);
     assert_eq!(call.change(2, true, &[]).await, Ok(2));
     assert!(node.readiness.is_ready());
+}
+
+#[tokio::test]
+async fn streams_to_a_peer_are_carried_by_what_the_control_plane_asks_for() {
+    let mut pair = Pair::linked().await;
+    let carried_by = |transport: TransportChoice| {
+        let Update::Put(Entry::Peer(cluster, mut peer)) = pair.west.as_peer(&[pair.west.tunnel()])
+        else {
+            panic!("a peer is put");
+        };
+        peer.carriage = Carriage {
+            transport,
+            ..Carriage::default()
+        };
+        Update::Put(Entry::Peer(cluster, peer))
+    };
+    let [tls, quic] = [TransportChoice::Tls, TransportChoice::Quic].map(carried_by);
+    let used = |of: &Node| -> Vec<&'static str> {
+        let links = of.gateway.links().links;
+        let used = links
+            .iter()
+            .filter(|link| link.is_used && link.state == "up");
+        used.map(|link| link.transport).collect()
+    };
+    assert_eq!(used(&pair.east), ["tls"]);
+    for (revision, change, transport) in [(2, quic, "quic"), (3, tls, "tls")] {
+        assert_eq!(
+            pair.east_call.change(revision, false, &[change]).await,
+            Ok(revision)
+        );
+        soon(async {
+            while used(&pair.east) != [transport] {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        pair.east_call.link(LinkState::Up).await;
+        connect(pair.port).await;
+    }
 }

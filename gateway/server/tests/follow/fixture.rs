@@ -25,8 +25,8 @@ use corinth_gateway::{
 };
 use corinth_identity::{Authority, SigningRequest};
 use corinth_model::{
-    AddressSource, Candidate, ClusterName, Endpoint, Export, Instance, Locality, PortNumber,
-    Protocol, Replay, Route, RouteName, Target, TrustDomain,
+    AddressSource, Candidate, Carriage, ClusterName, Endpoint, Export, Instance, Locality,
+    PortNumber, Protocol, Replay, Route, RouteName, Target, TrustDomain,
 };
 use futures_util::stream::{Stream, poll_fn};
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
@@ -347,6 +347,7 @@ impl Node {
             addresses: addresses.iter().map(ToString::to_string).collect(),
             roots: vec![root.to_vec()],
             bundle_sequence: 1,
+            carriage: Carriage::default(),
         };
         Update::Put(Entry::Peer(self.cluster(), peer))
     }

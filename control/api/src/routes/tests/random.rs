@@ -1,7 +1,8 @@
 use std::net::IpAddr;
 
 use corinth_model::{
-    AddressSource, Failure, IpNet, Namespace, PortNumber, Refusal, ServiceId, ServiceName, SpiffeId,
+    AddressSource, CongestionChoice, Failure, IpNet, Namespace, PortNumber, Refusal, ServiceId,
+    ServiceName, SpiffeId, TransportChoice,
 };
 use proptest::{collection::vec, option};
 
@@ -160,16 +161,29 @@ fn peers() -> impl Strategy<Value = LinkedPeer> {
         vec(address, 0..4),
         vec(root, 0..3),
         any::<u64>(),
+        carriages(),
     )
         .prop_map(
-            |(trust_domain, max_streams, addresses, roots, bundle_sequence)| LinkedPeer {
+            |(trust_domain, max_streams, addresses, roots, bundle_sequence, carriage)| LinkedPeer {
                 trust_domain,
                 max_streams,
                 addresses,
                 roots,
                 bundle_sequence,
+                carriage,
             },
         )
+}
+
+fn carriages() -> impl Strategy<Value = Carriage> {
+    (
+        prop::sample::select(TransportChoice::ALL.to_vec()),
+        option::of(prop::sample::select(CongestionChoice::ALL.to_vec())),
+    )
+        .prop_map(|(transport, congestion)| Carriage {
+            transport,
+            congestion,
+        })
 }
 
 fn route_names() -> impl Strategy<Value = RouteName> {

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use corinth_api::HostPort;
 use corinth_identity::Bundle;
 use corinth_model::{
-    Accepted, AddressSource, ClusterName, Denied, Direct, DnsName, Endpoint, IpNet, Locality,
-    PortNumber, Protocol, Replay, Selector, ServiceId, SpiffeId, TrustDomain,
+    Accepted, AddressSource, Carriage, ClusterName, CongestionChoice, Denied, Direct, DnsName,
+    Endpoint, IpNet, Locality, PortNumber, Protocol, Replay, Selector, ServiceId, SpiffeId,
+    TransportChoice, TrustDomain,
 };
 
 use super::document::{self, Kind, Node};
@@ -119,6 +120,8 @@ fn link(
         "maxStreams",
         "quota",
         "mode",
+        "transport",
+        "congestion",
     ];
     let map = Mapping::read(node, path, KNOWN, found)?;
     let addresses = addresses(&map, found);
@@ -127,6 +130,8 @@ fn link(
     let max_streams = map.optional::<Count>("maxStreams", found);
     let quota = map.optional::<Count>("quota", found);
     let mode = map.optional::<LinkMode>("mode", found);
+    let transport = map.optional::<TransportChoice>("transport", found);
+    let congestion = map.optional::<CongestionChoice>("congestion", found);
     let sequence = map.optional::<u64>("bundleSequence", found);
     let pem = map.required::<Pem>("bundlePem", found);
     let trust_domain = map.optional::<TrustDomain>("trustDomain", found);
@@ -156,6 +161,10 @@ fn link(
         max_streams: max_streams.map(|count| count.value.0),
         quota: quota.map(|count| count.value.0),
         mode: mode.map(|mode| mode.value).unwrap_or_default(),
+        carriage: Carriage {
+            transport: transport.map(|one| one.value).unwrap_or_default(),
+            congestion: congestion.map(|one| one.value),
+        },
     };
     Some((cluster, link))
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
-use corinth_model::{Denied, Direct, Endpoint, Replay, Selector};
+use corinth_model::{
+    CongestionChoice, Denied, Direct, Endpoint, Replay, Selector, TransportChoice,
+};
 use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
@@ -69,6 +71,10 @@ struct Link {
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<u32>,
     mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion: Option<&'static str>,
     bundle_pem: LitString,
 }
 
@@ -175,6 +181,10 @@ fn links(declared: &Declared) -> Vec<Link> {
             LinkMode::Draining => "draining",
             LinkMode::Paused => "paused",
         },
+        transport: Some(link.carriage.transport)
+            .filter(|transport| !is_default(transport))
+            .map(TransportChoice::as_str),
+        congestion: link.carriage.congestion.map(CongestionChoice::as_str),
         bundle_pem: LitString(pem(&link.roots)),
     });
     links.collect()

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use corinth_identity::Authority;
-use corinth_model::{Accepted, ClusterName, Denied, ServiceId, TrustDomain};
+use corinth_model::{Accepted, Carriage, ClusterName, Denied, ServiceId, TrustDomain};
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
@@ -342,6 +342,7 @@ fn link(name: &str) -> DeclaredLink {
         max_streams: None,
         quota: None,
         mode: LinkMode::Active,
+        carriage: Carriage::default(),
     }
 }
 

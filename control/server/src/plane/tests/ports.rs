@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use corinth_api::peering::{Digest, Hello, PROTOCOL, State};
 use corinth_model::{
-    Accepted, Offer, OfferedPort, PortNumber, PortRange, Protocol, Replay, Selector, ServiceKind,
+    Accepted, Carriage, Offer, OfferedPort, PortNumber, PortRange, Protocol, Replay, Selector,
+    ServiceKind,
 };
 
 use super::*;
@@ -57,6 +58,7 @@ fn linked(west: &ClusterName, now: Instant) -> Plane {
         max_streams: None,
         quota: None,
         mode: LinkMode::Active,
+        carriage: Carriage::default(),
     };
     let declared = Declared {
         links: BTreeMap::from([(west.clone(), link)]),

@@ -1,6 +1,8 @@
 //! How single values of the file are written.
 
-use corinth_model::{ClusterName, Denied, Protocol, Replay, SpiffeId, TrustDomain};
+use corinth_model::{
+    ClusterName, CongestionChoice, Denied, Protocol, Replay, SpiffeId, TransportChoice, TrustDomain,
+};
 
 use crate::cluster::LinkMode;
 use crate::cluster::file::reader::{Count, Written};
@@ -66,6 +68,22 @@ impl Written for LinkMode {
             ("paused", Self::Paused),
         ];
         word(text, words)
+    }
+}
+
+impl Written for TransportChoice {
+    const EXPECTED: &'static str = "`tls`, `quic` or `auto`";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text, Self::ALL.map(|one| (one.as_str(), one)))
+    }
+}
+
+impl Written for CongestionChoice {
+    const EXPECTED: &'static str = "`cubic` or `bbr`";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text, Self::ALL.map(|one| (one.as_str(), one)))
     }
 }
 

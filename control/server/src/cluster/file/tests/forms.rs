@@ -1,6 +1,6 @@
 //! What the file may say, and what is told about what it may not.
 
-use corinth_model::{Direct, PortNumber, Protocol, Replay};
+use corinth_model::{CongestionChoice, Direct, PortNumber, Protocol, Replay, TransportChoice};
 
 use super::*;
 
@@ -70,6 +70,10 @@ fn links_return_whole() {
         max_streams: Some(1),
         quota: Some(1_000_000),
         mode: LinkMode::Draining,
+        carriage: Carriage {
+            transport: TransportChoice::Auto,
+            congestion: Some(CongestionChoice::Bbr),
+        },
         ..link("south")
     };
     declared.links.insert(cluster("south"), other);
