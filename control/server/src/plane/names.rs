@@ -14,8 +14,12 @@ mod tests;
 pub(super) enum Standing {
     /// An import that is declared here asks for it.
     Asked,
-    /// A service that is declared here answers to it. Before what peers say: none of them can take a name from us.
-    Own,
+    /// A service that is declared here answers to it; the oldest export first, as among our exports. Before what peers
+    /// say: none of them can take a name from us.
+    Own {
+        /// Since when, Unix milliseconds; the end of time for one that is not exported.
+        exported_at_ms: u64,
+    },
     /// Only peers say so; the oldest export first, Unix milliseconds.
     Offered {
         /// Since when.

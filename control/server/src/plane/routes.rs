@@ -152,6 +152,10 @@ impl Plane {
             exported_at_ms: exported_at_ms.unwrap_or(u64::MAX),
         };
         let own = self.declared.services.get(service);
+        let own_export = self.declared.exports.get(service);
+        let own_standing = Standing::Own {
+            exported_at_ms: own_export.map_or(u64::MAX, |export| export.since_ms),
+        };
         let mut claims = BTreeMap::new();
         for route in routes {
             let port = route.name.port;
@@ -161,7 +165,7 @@ impl Plane {
                 let standing = if rule.is_some_and(|rule| rule.sni_names.contains(name)) {
                     Standing::Asked
                 } else if own.is_some_and(|own| own.sni_names.contains(name)) {
-                    Standing::Own
+                    own_standing
                 } else {
                     offered
                 };

@@ -4,11 +4,15 @@ mod ports;
 
 use corinth_api::peering::{Digester, Hello, PROTOCOL, State};
 use corinth_identity::Authority;
-use corinth_model::{Accepted, Carriage, PortRange, Target};
+use corinth_model::{
+    Accepted, AddressSource, Carriage, DnsName, Endpoint, Locality, PortRange, Protocol, Target,
+};
 use rustls_pki_types::UnixTime;
 
 use super::*;
-use crate::cluster::{DeclaredImport, SourceShare};
+use crate::cluster::{
+    Audience, DeclaredExport, DeclaredImport, DeclaredPort, DeclaredService, SourceShare,
+};
 use crate::peering::OpenedBy;
 
 const EAST: &str = "east";
@@ -281,7 +285,7 @@ fn an_import_port_that_a_gateway_cannot_listen_on_is_a_condition_of_its_service_
     set(&mut plane, importing(LinkMode::Active));
     let service: ServiceId = "web.shop".parse().unwrap();
     let port = PortNumber::new(80).unwrap();
-    let given = plane.import_port(&service, port, corinth_model::Protocol::Tcp);
+    let given = plane.import_port(&service, port, Protocol::Tcp);
     let taken = BTreeMap::from([(given.unwrap(), "gateway/0: in use".to_owned())]);
     plane.set_closed_ports(taken, now());
     let about = About::service(&service);
@@ -316,4 +320,52 @@ fn a_closed_port_that_another_service_gets_in_one_edit_is_a_condition_of_that_se
     // The gateway has nothing new to tell: the same port is closed.
     set(&mut plane, with_ports(20_002, 20_001));
     assert_eq!(closed(&plane), [(About::service(&pay), why.to_owned())]);
+}
+
+#[test]
+fn of_two_own_services_with_one_server_name_the_same_has_it_near_and_far() {
+    let port = (PortNumber::new(443).unwrap(), Protocol::Tcp);
+    let name = DnsName::parse("pay.example.com").unwrap();
+    let mut declared = importing(LinkMode::Active);
+    for (service, since_ms) in [("a.shop", 9), ("b.shop", 5)] {
+        let what = DeclaredPort {
+            endpoints: vec![
+                Endpoint::new(
+                    "127.0.0.1:8443".parse().unwrap(),
+                    Locality::default(),
+                    AddressSource::OwnConfig,
+                )
+                .unwrap(),
+            ],
+            tls: true,
+            sni_names: vec![name.clone()],
+            ..DeclaredPort::default()
+        };
+        let service: ServiceId = service.parse().unwrap();
+        let ports = [(port, what)].into();
+        declared
+            .services
+            .insert(service.clone(), DeclaredService { ports });
+        let to = Audience::All;
+        declared
+            .exports
+            .insert(service, DeclaredExport { to, since_ms });
+    }
+    let far: Vec<_> = index::exports(&declared)
+        .into_iter()
+        .filter(|export| export.sni_names.contains(&name))
+        .map(|export| export.service.to_string())
+        .collect();
+    let mut plane = plane();
+    set(&mut plane, declared);
+    let routes = plane.routes().flat_map(|(_, routes)| routes);
+    let near: Vec<_> = routes
+        .map(|route| plane.as_told(route))
+        .filter(|route| route.sni_names.contains(&name))
+        .map(|route| route.name.service.to_string())
+        .collect();
+    assert_eq!(
+        (near, far),
+        (vec!["b.shop".to_owned()], vec!["b.shop".to_owned()])
+    );
 }

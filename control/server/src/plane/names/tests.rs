@@ -16,6 +16,10 @@ const fn offered(exported_at_ms: u64) -> Standing {
     Standing::Offered { exported_at_ms }
 }
 
+const fn own(exported_at_ms: u64) -> Standing {
+    Standing::Own { exported_at_ms }
+}
+
 #[test]
 fn the_owner_of_a_name_does_not_depend_on_the_order_of_the_claims() {
     let claims = [
@@ -40,7 +44,7 @@ fn the_owner_of_a_name_does_not_depend_on_the_order_of_the_claims() {
 fn no_peer_takes_a_name_from_a_service_or_an_import_declared_here() {
     let mut names = Names::default();
     names.set(&id("a.shop"), claim(offered(0)));
-    names.set(&id("own.shop"), claim(Standing::Own));
+    names.set(&id("own.shop"), claim(own(7)));
     assert_eq!(names.owner(&name("www.example.com")), Some(&id("own.shop")));
     names.set(&id("web.shop"), claim(Standing::Asked));
     let refused: Vec<_> = names.refused(&id("own.shop")).collect();
