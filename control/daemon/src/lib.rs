@@ -2,7 +2,8 @@
 //!
 //! [`logging`] and [`access_log`] say what happened, [`metrics`] counts it, [`ready`] and [`drain`] hold where the
 //! process is in its life, [`signals`] moves it along, [`notify`] tells the supervisor, and [`admin`] shows all of it
-//! on a loopback address. [`disk`] replaces files whole.
+//! on a loopback address. [`disk`] replaces files whole, and
+//! [`yaml`] reads those that people write.
 //!
 //! The flow is one way: the binary registers tasks, metrics and pages, then serves; signals flip readiness and drain;
 //! the admin server only reads (the log level is the one thing it writes).
@@ -19,3 +20,4 @@ pub mod metrics;
 pub mod notify;
 pub mod ready;
 pub mod signals;
+pub mod yaml;

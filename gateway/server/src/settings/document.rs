@@ -1,59 +1,12 @@
-//! The YAML text as a tree in which every node knows where it stands.
-//!
-//! The tree keeps scalars as they were written: `007`, `0x10` and `off` mean what the field that reads them says, not
-//! what a YAML version would make of them. Size, depth and repetition are bounded before anything is built from it.
+//! The text of a configuration as a tree, and what is wrong with it as YAML.
 
-use std::fmt;
-
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
-use serde_saphyr::{Error, Location, Options, Spanned};
+use corinth_daemon::yaml::{self, DEPTH_MAX, Fault};
+pub(super) use corinth_daemon::yaml::{Key, Kind, Node};
 
 use super::mistake::{Findings, MistakeCode, Position, escaped, quote};
 
 /// Largest configuration, in bytes: room for the 8,000 imports a cluster may have, and then some.
 pub(super) const TEXT_MAX_BYTES: usize = 1024 * 1024;
-/// Deepest nesting; our own keys need six.
-const DEPTH_MAX: usize = 16;
-/// Most nodes that aliases may repeat, over the whole file.
-const ALIAS_NODES_MAX: usize = 50_000;
-
-/// One node and where it begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) at: Position,
-    pub(super) kind: Kind,
-}
-
-/// What a node holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Nothing, `~` or `null`.
-    Null,
-    /// A single value as written, without its quotes.
-    Scalar(String),
-    List(Vec<Node>),
-    Map(Vec<(Key, Node)>),
-}
-
-/// A key and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) at: Position,
-    pub(super) text: String,
-}
-
-impl Kind {
-    /// What it is, for a message that begins with "expected ..., found".
-    pub(super) const fn describe(&self) -> &'static str {
-        match self {
-            Self::Null => "nothing",
-            Self::Scalar(_) => "a single value",
-            Self::List(_) => "a list",
-            Self::Map(_) => "a mapping",
-        }
-    }
-}
 
 /// Reads `text` into a tree. `None` if there is nothing to go on with; `found` then says why.
 pub(super) fn parse(text: &str, found: &mut Findings) -> Option<Node> {
@@ -69,239 +22,41 @@ pub(super) fn parse(text: &str, found: &mut Findings) -> Option<Node> {
         );
         return None;
     }
-    match read(text, DuplicateKeyPolicy::Error) {
-        Ok(node) => Some(node),
-        Err(error) if is_duplicate(&error) => {
-            report(&error, found);
-            // The other mistakes are worth knowing too: read on as if the second key were not there.
-            read(text, DuplicateKeyPolicy::FirstWins).ok()
+    let (root, fault) = yaml::read(text, TEXT_MAX_BYTES);
+    if let Some((at, fault)) = fault {
+        report(at, fault, found);
+    }
+    root
+}
+
+fn report(at: Position, fault: Fault, found: &mut Findings) {
+    let (code, message, hint) = match fault {
+        Fault::DuplicateKey(key) => {
+            let key = key.as_deref().map_or_else(|| "a key".to_owned(), quote);
+            let message = format!("{key} stands twice in the same mapping");
+            (MistakeCode::DuplicateKey, message, "keep one of the two")
         }
-        Err(error) => {
-            report(&error, found);
-            None
-        }
-    }
-}
-
-fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Node, Error> {
-    let loose: Spanned<Loose> = serde_saphyr::from_str_with_options(text, options(duplicate_keys))?;
-    Ok(node(loose, text))
-}
-
-fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
-    serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_depth: DEPTH_MAX,
-            flow_nesting_limit: 2 * DEPTH_MAX,
-            max_documents: 2,
-            max_aliases: 1_000,
-            max_anchors: 1_000,
-            max_merge_keys: 1_000,
-            max_recorded_anchor_events: ALIAS_NODES_MAX,
-            max_recorded_anchor_bytes: TEXT_MAX_BYTES,
-            max_total_scalar_bytes: TEXT_MAX_BYTES,
-        },
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: ALIAS_NODES_MAX,
-        },
-        duplicate_keys: duplicate_keys,
-        strict_booleans: true,
-        reject_unsupported_tags: true,
-        with_snippet: false,
-        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-    }
-}
-
-fn is_duplicate(error: &Error) -> bool {
-    matches!(root(error), Error::DuplicateMappingKey { .. })
-}
-
-/// What went wrong, out of what was wrapped around it.
-fn root(mut error: &Error) -> &Error {
-    while let Error::AliasError { error: inner, .. } | Error::WithSnippet { error: inner, .. } =
-        error
-    {
-        error = inner;
-    }
-    error
-}
-
-fn report(error: &Error, found: &mut Findings) {
-    let at = error.location().map(position).unwrap_or_default();
-    let error = root(error);
-    if let Error::DuplicateMappingKey { key, .. } = error {
-        let key = key.as_deref().map_or_else(|| "a key".to_owned(), quote);
-        let message = format!("{key} stands twice in the same mapping");
-        found.add(
-            at,
-            MistakeCode::DuplicateKey,
-            message,
-            "keep one of the two",
-        );
-    } else if let Error::MultipleDocuments { .. } = error {
-        let hint = "one file configures one node: remove the `---` and what follows";
-        found.add(
-            at,
+        Fault::SecondDocument => (
             MistakeCode::Syntax,
-            "a second YAML document begins here",
-            hint,
-        );
-    } else if is_excess(error) {
-        let message =
-            format!("the file nests deeper than {DEPTH_MAX} or repeats too much by aliases");
-        let hint = "write it plainly: a configuration needs few anchors and no deep nesting";
-        found.add(at, MistakeCode::TooComplex, message, hint);
-    } else {
-        let message = format!("not readable as YAML: {}", first_line(&error.to_string()));
-        let hint = "check indentation, quotes and brackets here and on the line above; never indent with tabs";
-        found.add(at, MistakeCode::Syntax, message, hint);
-    }
-}
-
-fn is_excess(error: &Error) -> bool {
-    let is_counted = matches!(
-        error,
-        Error::Budget { .. }
-            | Error::AliasReplayLimitExceeded { .. }
-            | Error::AliasExpansionLimitExceeded { .. }
-            | Error::AliasReplayStackDepthExceeded { .. }
-    );
-    // The scanner below has a limit of its own, which comes as text only.
-    is_counted || error.to_string().contains("recursion limit exceeded")
-}
-
-/// The reason alone, without the place that the mistake already carries.
-fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.split(" at line ").next().unwrap_or(line);
-    line.chars().take(200).flat_map(escaped).collect()
-}
-
-fn position(location: Location) -> Position {
-    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    Position::new(number(location.line()), number(location.column()))
-}
-
-/// A node as serde hands it over, before numbers and booleans are turned back into what was written.
-enum Loose {
-    Null,
-    Text(String),
-    /// A scalar that serde resolved to a number or a boolean; its text is looked up in the source, this is the fallback.
-    Resolved(String),
-    List(Vec<Spanned<Self>>),
-    Map(Vec<(Spanned<String>, Spanned<Self>)>),
-}
-
-fn node(loose: Spanned<Loose>, text: &str) -> Node {
-    let kind = match loose.value {
-        Loose::Null => Kind::Null,
-        Loose::Text(value) => Kind::Scalar(value),
-        Loose::Resolved(value) => {
-            Kind::Scalar(written(loose.defined, text).map_or(value, str::to_owned))
-        }
-        Loose::List(items) => Kind::List(items.into_iter().map(|item| node(item, text)).collect()),
-        Loose::Map(entries) => Kind::Map(
-            entries
-                .into_iter()
-                .map(|(key, value)| {
-                    let at = position(place(key.referenced, key.defined));
-                    (
-                        Key {
-                            at,
-                            text: key.value,
-                        },
-                        node(value, text),
-                    )
-                })
-                .collect(),
+            "a second YAML document begins here".to_owned(),
+            "one file configures one node: remove the `---` and what follows",
         ),
+        Fault::TooComplex => (
+            MistakeCode::TooComplex,
+            format!("the file nests deeper than {DEPTH_MAX} or repeats too much by aliases"),
+            "write it plainly: a configuration needs few anchors and no deep nesting",
+        ),
+        Fault::Syntax(reason) => {
+            let reason: String = reason.chars().flat_map(escaped).collect();
+            let hint = "check indentation, quotes and brackets here and on the line above; never indent with tabs";
+            (
+                MistakeCode::Syntax,
+                format!("not readable as YAML: {reason}"),
+                hint,
+            )
+        }
     };
-    Node {
-        at: position(place(loose.referenced, loose.defined)),
-        kind,
-    }
-}
-
-/// Where a value is used; where it was defined if the former is not known.
-fn place(referenced: Location, defined: Location) -> Location {
-    if referenced == Location::UNKNOWN {
-        defined
-    } else {
-        referenced
-    }
-}
-
-/// The source text of a plain scalar.
-fn written(location: Location, text: &str) -> Option<&str> {
-    let start = usize::try_from(location.span().byte_offset()?).ok()?;
-    let len = usize::try_from(location.span().byte_len()?).ok()?;
-    let written = text.get(start..start.checked_add(len)?)?.trim();
-    let is_plain = !written.is_empty() && !written.contains(['\n', ' ', '&', '!', '*', '#']);
-    is_plain.then_some(written)
-}
-
-impl<'de> Deserialize<'de> for Loose {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseVisitor)
-    }
-}
-
-struct LooseVisitor;
-
-impl<'de> Visitor<'de> for LooseVisitor {
-    type Value = Loose;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value, a list or a mapping")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Loose, E> {
-        Ok(Loose::Null)
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<Loose, E> {
-        Ok(Loose::Null)
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Loose, E> {
-        Ok(Loose::Resolved(value.to_string()))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Loose, E> {
-        Ok(Loose::Resolved(value.to_string()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Loose, E> {
-        Ok(Loose::Resolved(value.to_string()))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Loose, E> {
-        Ok(Loose::Resolved(value.to_string()))
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Loose, E> {
-        Ok(Loose::Text(value.to_owned()))
-    }
-
-    fn visit_string<E: de::Error>(self, value: String) -> Result<Loose, E> {
-        Ok(Loose::Text(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Loose, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Loose::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Loose::Map(entries))
-    }
+    found.add(at, code, message, hint);
 }
 
 #[cfg(test)]

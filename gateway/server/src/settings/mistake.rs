@@ -7,19 +7,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use corinth_daemon::yaml::Position;
 use serde::Serialize;
 
 /// Longest part of a written value that is repeated in a message, in characters.
 const QUOTE_MAX_CHARS: usize = 60;
-
-/// A place in the configuration file; both numbers count from 1, and 0 means that the place is not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Position {
-    /// Line, from 1.
-    pub line: u32,
-    /// Column in characters, from 1.
-    pub column: u32,
-}
 
 /// One mistake: its stable code, where it stands, what is wrong, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -132,19 +124,6 @@ mistake_codes! {
     InvalidCertificates = "CRN942", "no usable certificate where certificates belong";
     MisplacedKey = "CRN943", "a private key where only certificates belong";
     InvalidKey = "CRN944", "no private key where one belongs";
-}
-
-impl Position {
-    /// The place `line`:`column`, both from 1.
-    pub const fn new(line: u32, column: u32) -> Self {
-        Self { line, column }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
 }
 
 impl fmt::Display for MistakeCode {

@@ -4,17 +4,10 @@
 
 use std::fmt;
 
+pub use corinth_daemon::yaml::Position;
+
 /// Longest part of a written value that is repeated, in characters.
 const QUOTE_MAX_CHARS: usize = 60;
-
-/// A place in the file; both numbers count from 1, and 0 means that the place is not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Line, from 1.
-    pub line: u32,
-    /// Column in characters, from 1.
-    pub column: u32,
-}
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
