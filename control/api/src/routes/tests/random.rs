@@ -1,7 +1,8 @@
 use std::net::IpAddr;
 
 use corinth_model::{
-    AddressSource, Failure, IpNet, Namespace, PortNumber, Refusal, ServiceId, ServiceName, SpiffeId,
+    AddressSource, CongestionChoice, Failure, IpNet, Namespace, PortNumber, Refusal, ServiceId,
+    ServiceName, SpiffeId, TransportChoice,
 };
 use proptest::{collection::vec, option};
 
