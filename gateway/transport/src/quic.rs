@@ -13,6 +13,7 @@
 mod code;
 mod config;
 mod control;
+mod datagram;
 mod door;
 mod handshake;
 mod link;
@@ -39,10 +40,13 @@ use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::watch;
 use tracing::debug;
 
-pub(crate) use self::stream::{QuicReadHalf, QuicStream, QuicWriteHalf};
 pub use self::{
     config::SocketBuffers,
     door::{Doorkeeper, Handshakes},
+};
+pub(crate) use self::{
+    datagram::QuicDatagrams,
+    stream::{QuicReadHalf, QuicStream, QuicWriteHalf},
 };
 use self::{
     door::Counts,

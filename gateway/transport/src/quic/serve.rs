@@ -8,21 +8,25 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
-    Shared,
+    Shared, datagram,
     link::QuicLink,
     stream::{Place, QuicStream},
     tunnel::Tunnel,
 };
 use crate::{Link, LinkState, Stream};
 
-/// Takes one stream after the other until the connection ends.
+/// Takes one stream after the other, and the datagrams beside them, until the connection ends.
 pub(super) async fn streams(shared: Arc<Shared>, link: Arc<QuicLink>, tunnel: Arc<Tunnel>) {
+    tokio::join!(accept(&shared, &link, &tunnel), datagram::deliver(&tunnel));
+}
+
+async fn accept(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<Tunnel>) {
     while let Ok((send, recv)) = tunnel.quic.accept_bi().await {
-        let place = Place::on(&tunnel, &link);
+        let place = Place::on(tunnel, link);
         let stream = Box::new(QuicStream::new(send, recv, place));
         tokio::spawn(serve(
-            Arc::clone(&shared),
-            Arc::clone(&link),
+            Arc::clone(shared),
+            Arc::clone(link),
             tunnel.not_after,
             stream,
         ));

@@ -15,6 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     config::varint,
+    datagram::Inboxes,
     window::{self, Share},
 };
 use crate::tls::retire_at;
@@ -34,6 +35,8 @@ pub(super) struct Tunnel {
     pub(super) not_after: u64,
     /// Unix seconds from which we open no stream on it any more: somewhat earlier, as the peer's clock decides too.
     pub(super) retire_at: u64,
+    /// What comes beside its streams.
+    pub(super) inboxes: Inboxes,
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
     window: Mutex<Window>,
@@ -78,6 +81,7 @@ impl Tunnel {
             peer: Arc::new(peer),
             not_after,
             retire_at: retire_at(not_after, now_unix_seconds),
+            inboxes: Inboxes::default(),
             streams: watch::Sender::new(0),
             window: Mutex::new(Window {
                 share,
