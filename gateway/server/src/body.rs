@@ -8,13 +8,14 @@ use std::{
 };
 
 use corinth_identity::SharedBundles;
-use corinth_model::PortNumber;
+use corinth_model::{PortNumber, Protocol};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::{
     dialers::Dialers,
+    flow::{ANSWERED, Patience},
     keeper,
     listen::{self, Door, ListenError, Listener, Listening},
     settings::{Drain, Settings},
@@ -162,16 +163,19 @@ impl Body {
             let address = match door.door {
                 // Where the kernel picked a port, it is the same for UDP.
                 Door::Quic => beside_tunnel(door.address, &opened, open),
-                Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => {
-                    door.address
-                }
+                Door::Tunnel
+                | Door::Import(_)
+                | Door::Flows(_)
+                | Door::Sni
+                | Door::Socks
+                | Door::Connect => door.address,
             };
             match (
                 listen::bind(address, door.door, self.workers.len()),
                 door.door,
             ) {
                 (Ok(bound), _) => drop(opened.insert(*door, bound)),
-                (Err(error), Door::Import(port)) if may_stay_closed => {
+                (Err(error), Door::Import(port) | Door::Flows(port)) if may_stay_closed => {
                     closed.push(ClosedDoor { port, error });
                 }
                 (Err(error), _) => return Err(error),
@@ -272,6 +276,11 @@ pub(crate) fn times(settings: &Settings) -> Times {
         connect: timeouts.connect,
         open: timeouts.open,
         idle: timeouts.idle,
+        flows: Patience {
+            unanswered: timeouts.flow_unanswered,
+            idle: timeouts.flow_idle,
+            answered: ANSWERED,
+        },
     }
 }
 
@@ -287,10 +296,13 @@ fn doors(settings: &Settings, wanted: &Wanted) -> BTreeSet<Listening> {
         one(listen.socks, Door::Socks),
         one(listen.connect, Door::Connect),
     ];
-    let imports = wanted.import_ports.iter().flat_map(|port| {
+    let imports = wanted.import_ports.iter().flat_map(|(port, protocol)| {
         let on = move |ip| Listening {
             address: SocketAddr::new(ip, port.get()),
-            door: Door::Import(*port),
+            door: match protocol {
+                Protocol::Tcp => Door::Import(*port),
+                Protocol::Udp => Door::Flows(*port),
+            },
         };
         listen.imports.iter().copied().map(on)
     });

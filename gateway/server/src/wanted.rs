@@ -6,7 +6,7 @@ use std::{
 };
 
 use corinth_identity::BundleSet;
-use corinth_model::{ClusterName, Denied, PortNumber, Tables, TrustDomain};
+use corinth_model::{ClusterName, Denied, PortNumber, Protocol, Tables, TrustDomain};
 use corinth_transport::{Congestion, TransportKind};
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) struct Wanted {
     /// How fast we send to a peer, where it is said.
     pub(crate) congestions: BTreeMap<TrustDomain, Congestion>,
     /// The ports on which imported service ports are accepted.
-    pub(crate) import_ports: BTreeSet<PortNumber>,
+    pub(crate) import_ports: BTreeSet<(PortNumber, Protocol)>,
     /// Who is no longer believed.
     pub(crate) denied: BTreeSet<Denied>,
 }
@@ -73,7 +73,7 @@ impl Wanted {
             import_ports: settings
                 .imports
                 .iter()
-                .filter_map(|import| import.import_port)
+                .filter_map(|import| Some((import.import_port?, import.protocol)))
                 .collect(),
             denied: BTreeSet::new(),
         })

@@ -119,7 +119,13 @@ impl Held {
             )?)?;
         }
         Ok(Wanted {
-            import_ports: tables.routes.import_ports(Protocol::Tcp).collect(),
+            import_ports: [Protocol::Tcp, Protocol::Udp]
+                .into_iter()
+                .flat_map(|protocol| {
+                    let ports = tables.routes.import_ports(protocol);
+                    ports.map(move |port| (port, protocol))
+                })
+                .collect(),
             tables,
             bundles,
             dialled: self.dialled(),
@@ -211,7 +217,8 @@ mod tests {
     }
 
     fn ports(wanted: &Wanted) -> Vec<u16> {
-        wanted.import_ports.iter().map(|port| port.get()).collect()
+        let ports = wanted.import_ports.iter();
+        ports.map(|(port, _)| port.get()).collect()
     }
 
     #[test]
