@@ -120,14 +120,16 @@ impl Plane {
                     headroom: None,
                     zones: BTreeMap::new(),
                 });
-                offer.ports.push(OfferedPort {
-                    port,
-                    protocol: Protocol::Tcp,
-                    name: None,
-                    tls: import.tls,
-                    replay: import.replay.unwrap_or_default(),
-                    sni_names: Vec::new(),
-                });
+                offer
+                    .ports
+                    .extend(import.spoken().map(|protocol| OfferedPort {
+                        port,
+                        protocol,
+                        name: None,
+                        tls: import.tls,
+                        replay: import.replay.unwrap_or_default(),
+                        sni_names: Vec::new(),
+                    }));
             }
         }
         expected
@@ -239,7 +241,7 @@ impl Plane {
             let key = (route.name.service.clone(), route.name.port);
             let import = self.declared.imports.get(&key);
             let (chosen, given) = (
-                import.and_then(|import| import.import_port),
+                import.and_then(|import| import.import_ports.get(&route.protocol).copied()),
                 self.port_of(route),
             );
             match chosen {
@@ -273,7 +275,8 @@ impl Plane {
                 let import = self.declared.imports.get(&key);
                 Wanted {
                     service: in_book(route),
-                    fixed: import.and_then(|import| import.import_port),
+                    fixed: import
+                        .and_then(|import| import.import_ports.get(&route.protocol).copied()),
                 }
             })
             .collect();
