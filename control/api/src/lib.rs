@@ -10,6 +10,7 @@
 //! A value that leaves `decode` needs no second check. What this crate never does: read a socket or a clock, decide who
 //! may do what, or echo a peer's raw bytes in an error.
 
+mod flow;
 mod handover;
 mod host_port;
 pub mod identity;
@@ -18,6 +19,7 @@ pub mod peering;
 mod routes;
 mod tunnel;
 
+pub use flow::{DATAGRAM_MAX_BYTES, FlowError, FlowFrame, FlowFrames, FlowNumber};
 pub use handover::{HAND_OVER_MAX_BYTES, HandOver, HandOverError};
 pub use host_port::{Host, HostPort, HostPortError};
 pub use routes::{

@@ -50,6 +50,8 @@ pub enum StreamKind {
     },
     /// A conversation between the two control planes; it has no route name, so no route can name it.
     Peering,
+    /// Frames of flows, see [`FlowFrame`](crate::FlowFrame). It has no route name: each flow on it names its own.
+    Flows,
 }
 
 /// The caller as the near gateway sees it; `None` where it does not know.
@@ -108,6 +110,9 @@ pub enum HeaderError {
     /// A stream between control planes that names a route or a protocol.
     #[error("a peering stream must name neither route nor protocol")]
     PeeringWithRoute,
+    /// A stream for flows that names a route or a protocol.
+    #[error("a stream for flows must name neither route nor protocol")]
+    FlowsWithRoute,
     /// A field whose content breaks its rule.
     #[error("the field {field} in the header is not valid")]
     InvalidField {
@@ -231,6 +236,11 @@ impl From<&StreamOpen> for wire::StreamOpen {
                 String::new(),
                 wire::Protocol::Unspecified,
             ),
+            StreamKind::Flows => (
+                wire::Kind::Flows,
+                String::new(),
+                wire::Protocol::Unspecified,
+            ),
         };
         let claim =
             (open.claim != SourceClaim::default()).then(|| wire::SourceClaim::from(&open.claim));
@@ -266,6 +276,10 @@ impl TryFrom<wire::StreamOpen> for StreamOpen {
                 StreamKind::Peering
             }
             Ok(wire::Kind::Peering) => return Err(HeaderError::PeeringWithRoute),
+            Ok(wire::Kind::Flows) if open.route.is_empty() && open.protocol == 0 => {
+                StreamKind::Flows
+            }
+            Ok(wire::Kind::Flows) => return Err(HeaderError::FlowsWithRoute),
             Ok(wire::Kind::Unspecified) | Err(_) => {
                 return Err(HeaderError::UnknownKind(open.kind));
             }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use corinth_control::cluster::{
-    Audience, Declared, DeclaredExport, DeclaredImport, DeclaredLink, DeclaredPort, LinkMode,
-    SourceShare,
+    Audience, Declared, DeclaredExport, DeclaredLink, DeclaredPort, LinkMode, SourceShare,
 };
 use corinth_gateway::settings::{Direct, Files, Peer, Settings, Transport};
-use corinth_model::{Accepted, Carriage, ClusterName, Selector, TransportChoice};
+use corinth_model::{Accepted, Carriage, ClusterName, Replay, Selector, TransportChoice};
 
 /// Peers, exports and imports of a node's file, as declarations. A peer is accepted for what is imported from it.
 pub(crate) fn declared(settings: &Settings, files: &Files) -> Declared {
@@ -100,16 +99,22 @@ fn add_imports(settings: &Settings, declared: &mut Declared) {
                 (source.cluster.clone(), share)
             })
             .collect();
-        let import_as = DeclaredImport {
-            import_port: import.fixed_port(),
-            sources,
-            replay: Some(import.replay),
-            sni_names: import.names.clone(),
-            tls: import.tls,
-        };
-        declared
-            .imports
-            .insert((import.service.clone(), import.port), import_as);
+        let key = (import.service.clone(), import.port);
+        let import_as = declared.imports.entry(key).or_default();
+        import_as.protocols.insert(import.protocol);
+        if let Some(port) = import.fixed_port() {
+            import_as.import_ports.insert(import.protocol, port);
+        }
+        import_as.sources.extend(sources);
+        // Names and TLS are of connections only; the rest is one thing for both protocols.
+        let may_repeat = import_as.replay.unwrap_or(import.replay) == import.replay;
+        import_as.replay = Some(if may_repeat {
+            import.replay
+        } else {
+            Replay::Never
+        });
+        import_as.sni_names.extend(import.names.iter().cloned());
+        import_as.tls |= import.tls;
     }
 }
 

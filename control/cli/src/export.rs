@@ -1,6 +1,7 @@
 //! `corinth export`, `unexport`, `exports` and `imports`: what a cluster offers, and what is offered to it.
 
 use corinth_api::wire::admin::{ExportRequest, ServicePort, UnexportRequest, status_request::Kind};
+use corinth_model::Protocol;
 use jiff::Timestamp;
 
 use crate::{
@@ -54,7 +55,11 @@ impl Item for Import {
         ];
         let mut rows = Vec::new();
         for port in &self.ports {
-            row.extend([Cell::plain(port.port), Cell::optional(port.import_port)]);
+            let number = match port.protocol {
+                Protocol::Tcp => Cell::plain(port.port),
+                Protocol::Udp => Cell::plain(format!("{}/udp", port.port)),
+            };
+            row.extend([number, Cell::optional(port.import_port)]);
             rows.push(std::mem::replace(&mut row, vec![Cell::plain(""); 4]));
         }
         if rows.is_empty() {
@@ -73,6 +78,7 @@ pub(crate) fn export(terminal: &Terminal, args: &ExportArgs) -> Result<Exit, Tro
         port: port.get().into(),
         endpoints: args.endpoint.iter().map(ToString::to_string).collect(),
         tls: args.tls,
+        udp: args.udp,
     });
     let request = ExportRequest {
         namespace: args.service.namespace.to_string(),

@@ -39,5 +39,8 @@ closed_set! {
         Unlinked = "CRN011", "unlinked",
             "the peer's cluster is not linked with this one",
             "link the two clusters, on both sides";
+        FlowLimit = "CRN012", "flow_limit",
+            "a configured limit on UDP flows is reached",
+            "raise limits.flows, flowsPerPeer or flowsPerClient, or find out who opens so many; corinth_datagrams_dropped_total tells how many";
     }
 }

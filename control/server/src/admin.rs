@@ -445,7 +445,17 @@ fn declared_service(ports: &[wire::ServicePort]) -> Result<DeclaredService, Stat
             tls: port.tls,
             ..DeclaredPort::default()
         };
-        service.ports.insert((number, Protocol::Tcp), declared);
+        let protocol = if port.udp {
+            Protocol::Udp
+        } else {
+            Protocol::Tcp
+        };
+        if port.udp && port.tls {
+            return Err(Status::invalid_argument(
+                "`tls` is for connections, and `udp` for datagrams",
+            ));
+        }
+        service.ports.insert((number, protocol), declared);
     }
     Ok(service)
 }

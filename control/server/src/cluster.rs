@@ -112,8 +112,10 @@ pub enum LinkMode {
 /// How a route is used here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeclaredImport {
-    /// The port on the gateways.
-    pub import_port: Option<PortNumber>,
+    /// The port on the gateways, for each protocol that one was chosen for.
+    pub import_ports: BTreeMap<Protocol, PortNumber>,
+    /// What peers that have told nothing are taken to offer; TCP where nothing is said.
+    pub protocols: BTreeSet<Protocol>,
     /// Shares and order of clusters; those that are not named follow by themselves.
     pub sources: BTreeMap<ClusterName, SourceShare>,
     /// Whether bytes may be sent twice, whatever the exporter says.
@@ -122,6 +124,14 @@ pub struct DeclaredImport {
     pub sni_names: Vec<DnsName>,
     /// The application speaks TLS.
     pub tls: bool,
+}
+
+impl DeclaredImport {
+    /// What a peer that has told nothing is taken to offer.
+    pub(crate) fn spoken(&self) -> impl Iterator<Item = Protocol> {
+        let tcp = self.protocols.is_empty().then_some(Protocol::Tcp);
+        tcp.into_iter().chain(self.protocols.iter().copied())
+    }
 }
 
 /// Share and order of one cluster.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use corinth_api::{LinkReport, LinkState};
-use corinth_model::{ClusterName, Condition, CongestionChoice, Route, ServiceId, Target};
+use corinth_model::{ClusterName, Condition, CongestionChoice, Protocol, Route, ServiceId, Target};
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
@@ -194,6 +194,8 @@ pub struct ImportStatus {
 pub struct ImportPort {
     /// The service port.
     pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
     /// Where to connect to it here.
     pub import_port: Option<u16>,
 }
@@ -369,6 +371,7 @@ pub(crate) fn imports(shared: &Shared) -> Vec<ImportStatus> {
                         .iter()
                         .map(|port| ImportPort {
                             port: port.port.get(),
+                            protocol: port.protocol,
                             import_port: plane
                                 .import_port(service, port.port, port.protocol)
                                 .map(|port| port.get()),

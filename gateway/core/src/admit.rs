@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use corinth_model::{ClusterName, Direct, Export, GatewayId, Refusal, SniName, Tables};
+use corinth_model::{ClusterName, Direct, Export, GatewayId, Protocol, Refusal, SniName, Tables};
 
 use crate::key::KeyRef;
 use crate::permits::{Lane, Permits};
@@ -54,16 +54,23 @@ pub(crate) fn direct<'t>(
     }
 }
 
-/// Whether one more stream stays within the limits of the peer and of the export.
+/// Whether one more stream or flow stays within the limits of the peer and of the export.
 pub(crate) fn within_limits(
     tables: &Tables,
     permits: &Permits,
+    flows_per_peer: u32,
     peer: Option<&ClusterName>,
     export: &Export,
 ) -> Result<(), Refusal> {
     let limit_of = |peer| tables.peers.get(peer).map_or(0, |peer| peer.max_streams);
-    if peer.is_some_and(|peer| permits.open_from(peer) >= limit_of(peer)) {
-        return Err(Refusal::OverLimit);
+    match export.protocol {
+        Protocol::Tcp if peer.is_some_and(|peer| permits.open_from(peer) >= limit_of(peer)) => {
+            return Err(Refusal::OverLimit);
+        }
+        Protocol::Udp if peer.is_some_and(|peer| permits.flows_from(peer) >= flows_per_peer) => {
+            return Err(Refusal::FlowLimit);
+        }
+        Protocol::Tcp | Protocol::Udp => {}
     }
     let open = || permits.open_to(KeyRef::of_export(export));
     if export.max_streams.is_some_and(|limit| open() >= limit) {

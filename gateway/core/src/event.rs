@@ -44,7 +44,10 @@ impl Outcome {
                 | Refusal::TooManyHops
                 | Refusal::SourceNotAllowed => Verdict::Bad,
                 // Busy or leaving, which passes; ejecting it would turn a full cluster into a lost one.
-                Refusal::OverLimit | Refusal::Overloaded | Refusal::Draining => Verdict::Silent,
+                Refusal::OverLimit
+                | Refusal::Overloaded
+                | Refusal::Draining
+                | Refusal::FlowLimit => Verdict::Silent,
                 // The fault is in what was asked.
                 Refusal::AmbiguousName | Refusal::InvalidName => Verdict::Silent,
             },

@@ -174,7 +174,7 @@ impl Core {
     ///
     /// # Errors
     /// [`Refusal::Unlinked`], [`Refusal::TooManyHops`], [`Refusal::Forbidden`] for what is not exported to the peer as
-    /// for what does not exist, [`Refusal::OverLimit`], [`Refusal::NoEndpoint`], [`Refusal::Draining`] once closed.
+    /// for what does not exist, [`Refusal::OverLimit`], [`Refusal::FlowLimit`], [`Refusal::NoEndpoint`], [`Refusal::Draining`] once closed.
     pub fn admit(
         &mut self,
         peer: &GatewayId,
@@ -306,9 +306,14 @@ impl Core {
         self.standings.of(KeyRef::new(route, protocol), target)
     }
 
-    /// How many streams a peer has open here.
+    /// How many streams a peer has open here, flows aside.
     pub fn open_streams(&self, peer: &ClusterName) -> u32 {
         self.permits.open_from(peer)
+    }
+
+    /// How many flows a peer has open here.
+    pub fn open_flows(&self, peer: &ClusterName) -> u32 {
+        self.permits.flows_from(peer)
     }
 
     pub(crate) fn pool(&self, key: &RouteKey) -> Pool<'_> {
@@ -333,7 +338,8 @@ impl Core {
         export: &Arc<Export>,
         now: Instant,
     ) -> Result<Admission, Refusal> {
-        admit::within_limits(&self.tables, &self.permits, peer, export)?;
+        let flows_per_peer = self.settings.flows_per_peer;
+        admit::within_limits(&self.tables, &self.permits, flows_per_peer, peer, export)?;
         let key = KeyRef::of_export(export);
         let group = self.standings.group(key);
         let contenders = export.endpoints.iter().map(|endpoint| {

@@ -1,9 +1,9 @@
-//! Counts the streams that peers have open here, and remembers each until it is given back.
+//! Counts the streams and flows that peers have open here, and remembers each until it is given back.
 
 use std::hash::Hash;
 use std::sync::Arc;
 
-use corinth_model::ClusterName;
+use corinth_model::{ClusterName, Protocol};
 use indexmap::{Equivalent, IndexMap};
 
 use crate::key::{KeyRef, RouteKey};
@@ -50,12 +50,19 @@ pub(crate) struct Permits {
     vacant: Vec<u32>,
     lanes: Meter<Arc<Lane>>,
     peers: Meter<ClusterName>,
+    flows: Meter<ClusterName>,
     exports: Meter<RouteKey>,
 }
 
 impl Permits {
+    /// Streams of a peer.
     pub(crate) fn open_from(&self, peer: &ClusterName) -> u32 {
         self.peers.value(peer)
+    }
+
+    /// Flows of a peer.
+    pub(crate) fn flows_from(&self, peer: &ClusterName) -> u32 {
+        self.flows.value(peer)
     }
 
     pub(crate) fn open_to(&self, route: KeyRef<'_>) -> u32 {
@@ -89,7 +96,8 @@ impl Permits {
         });
         let lane = Arc::clone(lane);
         if let Some(peer) = peer {
-            self.peers.add(peer, || peer.clone());
+            let protocol = lane.route.protocol();
+            self.of(protocol).add(peer, || peer.clone());
         }
         self.exports.add(&route, || route.to_owned());
         let entry = &mut self.slots[slot as usize];
@@ -112,17 +120,27 @@ impl Permits {
         slot.generation = slot.generation.wrapping_add(1);
         self.vacant.push(permit.slot);
         if let Some(peer) = &lane.peer {
-            self.peers.subtract(peer);
+            let protocol = lane.route.protocol();
+            self.of(protocol).subtract(peer);
         }
         self.exports.subtract(&lane.route);
         self.lanes.subtract(&lane);
         true
     }
 
+    /// What counts the peers' streams, or their flows.
+    fn of(&mut self, protocol: Protocol) -> &mut Meter<ClusterName> {
+        match protocol {
+            Protocol::Tcp => &mut self.peers,
+            Protocol::Udp => &mut self.flows,
+        }
+    }
+
     /// Forgets the lanes, peers and exports that nothing is open on.
     pub(crate) fn prune(&mut self) {
         self.lanes.prune();
         self.peers.prune();
+        self.flows.prune();
         self.exports.prune();
     }
 
@@ -145,9 +163,13 @@ impl Permits {
             open,
             "the exports do not add up to the open permits"
         );
-        for (peer, count) in self.peers.iter() {
+        let streams = self.peers.iter().map(|count| (count, Protocol::Tcp));
+        let flows = self.flows.iter().map(|count| (count, Protocol::Udp));
+        for ((peer, count), protocol) in streams.chain(flows) {
             let lanes = self.lanes.iter();
-            let of_peer = lanes.filter(|(lane, _)| lane.peer.as_ref() == Some(peer));
+            let of_peer = lanes.filter(|(lane, _)| {
+                lane.peer.as_ref() == Some(peer) && lane.route.protocol() == protocol
+            });
             let lanes: u32 = of_peer.map(|(_, count)| count).sum();
             assert_eq!(
                 lanes, count,

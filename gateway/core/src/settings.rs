@@ -21,6 +21,8 @@ pub struct Settings {
     pub attempts: AttemptLimit,
     /// How many local endpoints one admission names.
     pub endpoints: AttemptLimit,
+    /// How many flows one peer may have open here.
+    pub flows_per_peer: u32,
     /// When a candidate leaves service and how it returns.
     pub outlier: Outlier,
 }
@@ -30,6 +32,7 @@ impl Default for Settings {
         Self {
             attempts: AttemptLimit(5),
             endpoints: AttemptLimit(8),
+            flows_per_peer: 8_192,
             outlier: Outlier::default(),
         }
     }

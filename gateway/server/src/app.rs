@@ -30,6 +30,7 @@ use crate::{
     control::ControlPlane,
     dialers::Dialers,
     feed::{self, Feed},
+    flow::{FlowLimits, FlowQuota},
     inbound::Sink,
     keeper,
     leaf::{self, Asker},
@@ -137,6 +138,10 @@ impl Gateway {
                 settings.limits.per_prefix_connections,
                 settings.limits.unauthenticated_bytes,
             )),
+            FlowQuota::new(FlowLimits {
+                all: settings.limits.flows,
+                per_client: settings.limits.flows_per_client,
+            }),
             Terminators::new(
                 Arc::clone(&node.own),
                 bundles.clone(),
@@ -308,7 +313,10 @@ fn core(settings: &Settings) -> Core {
         locality: settings.locality.clone(),
     };
     Core::new(
-        corinth_core::Settings::default(),
+        corinth_core::Settings {
+            flows_per_peer: settings.limits.flows_per_peer,
+            ..corinth_core::Settings::default()
+        },
         own,
         fastrand::u64(..),
         Instant::now(),

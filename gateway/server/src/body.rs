@@ -8,13 +8,14 @@ use std::{
 };
 
 use corinth_identity::SharedBundles;
-use corinth_model::PortNumber;
+use corinth_model::{PortNumber, Protocol};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::{
     dialers::Dialers,
+    flow::{ANSWERED, Patience},
     keeper,
     listen::{self, Door, ListenError, Listener, Listening},
     settings::{Drain, Settings},
@@ -169,9 +170,12 @@ impl Body {
             let address = match door.door {
                 // Where the kernel picked a port, it is the same for UDP.
                 Door::Quic => beside_tunnel(door.address, &opened, open),
-                Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => {
-                    door.address
-                }
+                Door::Tunnel
+                | Door::Import(_)
+                | Door::Flows(_)
+                | Door::Sni
+                | Door::Socks
+                | Door::Connect => door.address,
             };
             // Connections from before the last change may still have the port.
             let is_ours =
@@ -181,7 +185,7 @@ impl Body {
                 door.door,
             ) {
                 (Ok(bound), _) => drop(opened.insert(*door, bound)),
-                (Err(error), Door::Import(port)) if may_stay_closed => {
+                (Err(error), Door::Import(port) | Door::Flows(port)) if may_stay_closed => {
                     closed.push(ClosedDoor { port, error });
                 }
                 (Err(error), _) => return Err(error),
@@ -282,6 +286,11 @@ pub(crate) fn times(settings: &Settings) -> Times {
         connect: timeouts.connect,
         open: timeouts.open,
         idle: timeouts.idle,
+        flows: Patience {
+            unanswered: timeouts.flow_unanswered,
+            idle: timeouts.flow_idle,
+            answered: ANSWERED,
+        },
     }
 }
 
@@ -342,12 +351,15 @@ fn fixed(settings: &Settings) -> impl Iterator<Item = Listening> {
 /// Where these import ports are accepted.
 fn imports(
     settings: &Settings,
-    ports: impl Iterator<Item = PortNumber>,
+    ports: impl Iterator<Item = (PortNumber, Protocol)>,
 ) -> impl Iterator<Item = Listening> {
-    ports.flat_map(|port| {
+    ports.flat_map(|(port, protocol)| {
         let on = move |ip: &IpAddr| Listening {
             address: SocketAddr::new(*ip, port.get()),
-            door: Door::Import(port),
+            door: match protocol {
+                Protocol::Tcp => Door::Import(port),
+                Protocol::Udp => Door::Flows(port),
+            },
         };
         settings.listen.imports.iter().map(on)
     })

@@ -61,9 +61,11 @@ fn socks_error(reason: Reason) -> ReplyError {
                 ReplyError::HostUnreachable
             }
             Refusal::NoEndpoint => ReplyError::ConnectionRefused,
-            Refusal::OverLimit | Refusal::Overloaded | Refusal::Draining | Refusal::TooManyHops => {
-                ReplyError::GeneralFailure
-            }
+            Refusal::OverLimit
+            | Refusal::Overloaded
+            | Refusal::Draining
+            | Refusal::TooManyHops
+            | Refusal::FlowLimit => ReplyError::GeneralFailure,
         },
         Reason::Failed(failure) => match failure.culprit() {
             Culprit::Endpoint => ReplyError::ConnectionRefused,
@@ -85,7 +87,8 @@ fn connect_refusal(reason: Reason) -> String {
             | Refusal::OverLimit
             | Refusal::Overloaded
             | Refusal::Draining
-            | Refusal::TooManyHops => "503 Service Unavailable",
+            | Refusal::TooManyHops
+            | Refusal::FlowLimit => "503 Service Unavailable",
         },
         Reason::Failed(failure) => match failure.culprit() {
             Culprit::Client => "400 Bad Request",

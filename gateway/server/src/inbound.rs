@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
-    handover,
+    flow, handover,
     opening::accepted_after,
     record::{Intake, Record},
     relay::{self, Carried, Side},
@@ -62,9 +62,19 @@ impl StreamSink for Sink {
             kind, hops, claim, ..
         } = header;
         let source = claim.address.unwrap_or(NOWHERE);
-        match self.shared.lock().upgrade() {
-            Some(shared) => Box::pin(carry(shared, link, kind, hops, source, stream)),
-            None => Box::pin(std::future::ready(())),
+        let Some(shared) = self.shared.lock().upgrade() else {
+            return Box::pin(std::future::ready(()));
+        };
+        match kind {
+            // Each of its flows is written down by itself.
+            StreamKind::Flows => Box::pin(flow::carry(shared, link, stream)),
+            StreamKind::Service {
+                route,
+                protocol: Protocol::Udp,
+            } => Box::pin(refuse_datagrams(shared, route, source, stream)),
+            StreamKind::Service { .. } | StreamKind::Peering => {
+                Box::pin(carry(shared, link, kind, hops, source, stream))
+            }
         }
     }
 
@@ -116,6 +126,23 @@ fn carry<'a>(
     }
 }
 
+/// Datagrams come as flows: a stream has nothing to deliver them by, whoever may have the service.
+async fn refuse_datagrams(
+    shared: Arc<Shared>,
+    route: RouteName,
+    source: IpAddr,
+    stream: &mut Stream,
+) {
+    let source = SocketAddr::new(source, 0);
+    let mut record = Record::open(&shared.telemetry, Intake::Peer, source, Instant::now());
+    let tables = shared.tables.borrow().clone();
+    let cluster = tables.cluster_of(&stream.peer().trust_domain);
+    record.peer = cluster.map(|cluster| cluster.as_str().into());
+    record.asked = Some(route.to_string().into());
+    let reason = turn_away(stream, No::Refused(Refusal::Forbidden)).await;
+    record.close(&Carried::default(), reason, Instant::now());
+}
+
 async fn serve(
     shared: &Arc<Shared>,
     link: &Arc<dyn Link>,
@@ -133,6 +160,8 @@ async fn serve(
     record.peer = cluster.as_ref().map(|cluster| cluster.as_str().into());
     let (route, protocol) = match kind {
         StreamKind::Service { route, protocol } => (route, *protocol),
+        // Those were taken elsewhere.
+        StreamKind::Flows => return Reason::Failed(Failure::Internal),
         StreamKind::Peering => {
             let Some(control) = &shared.control else {
                 return turn_away(stream, No::Refused(Refusal::UnknownRoute)).await;
@@ -269,7 +298,7 @@ pub(crate) async fn answer(
 }
 
 /// Resolves when the peer may no longer reach what it was admitted to.
-async fn withdrawn(
+pub(crate) async fn withdrawn(
     tables: &mut watch::Receiver<Arc<Tables>>,
     cluster: Option<&ClusterName>,
     route: &RouteName,

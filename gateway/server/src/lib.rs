@@ -17,6 +17,7 @@ mod body;
 mod control;
 mod dialers;
 mod feed;
+mod flow;
 mod greeting;
 mod handover;
 mod inbound;

@@ -22,6 +22,8 @@ pub enum Door {
     Quic,
     /// Local clients of an imported service port.
     Import(PortNumber),
+    /// The same over UDP.
+    Flows(PortNumber),
     /// Local clients that speak TLS.
     Sni,
     /// Local SOCKS5 clients.
@@ -36,7 +38,12 @@ impl Door {
     pub(crate) const fn is_silent(self) -> bool {
         match self {
             Self::Import(_) => true,
-            Self::Tunnel | Self::Quic | Self::Sni | Self::Socks | Self::Connect => false,
+            Self::Tunnel
+            | Self::Quic
+            | Self::Flows(_)
+            | Self::Sni
+            | Self::Socks
+            | Self::Connect => false,
         }
     }
 }
@@ -78,7 +85,9 @@ pub(crate) fn bind(
 ) -> Result<(SocketAddr, Vec<Listener>), ListenError> {
     let failed = |source: io::Error| {
         let source = match door {
-            Door::Quic => io::Error::new(source.kind(), format!("by UDP: {source}")),
+            Door::Quic | Door::Flows(_) => {
+                io::Error::new(source.kind(), format!("by UDP: {source}"))
+            }
             Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => source,
         };
         ListenError { address, source }
@@ -86,7 +95,7 @@ pub(crate) fn bind(
     // Ports are shared among our workers only: a first socket that does not share finds out whether
     // somebody else has the port.
     let kind = match door {
-        Door::Quic => Type::DGRAM,
+        Door::Quic | Door::Flows(_) => Type::DGRAM,
         Door::Tunnel | Door::Import(_) | Door::Sni | Door::Socks | Door::Connect => Type::STREAM,
     };
     let sharing = if is_ours { Sharing::Yes } else { Sharing::No };

@@ -202,7 +202,7 @@ fn stream_broken(error: StreamError) -> Broken {
 }
 
 /// An answer later than this makes us look at the path: three times what the path usually takes.
-fn late_after(link: &dyn Link) -> Duration {
+pub(crate) fn late_after(link: &dyn Link) -> Duration {
     const FLOOR: Duration = Duration::from_millis(300);
     link.stats().rtt.map_or(FLOOR, |rtt| (rtt * 3).max(FLOOR))
 }

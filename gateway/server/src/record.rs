@@ -14,13 +14,15 @@ use corinth_daemon::{
 use corinth_model::{ClusterName, GatewayId, Reason, RouteName};
 use serde::Serialize;
 
-use crate::relay::Carried;
+use crate::{flow::Tally, relay::Carried};
 
 /// How a connection came to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intake {
     /// An import port.
     Import,
+    /// A flow of a local client: UDP at an import port.
+    Flow,
     /// SNI of a local client.
     Sni,
     /// SOCKS5.
@@ -29,6 +31,8 @@ pub(crate) enum Intake {
     Connect,
     /// A stream that a peer opened.
     Peer,
+    /// A flow that a peer opened.
+    PeerFlow,
     /// A stream between control planes, opened by either side.
     Peering,
     /// Somebody who wants to be linked.
@@ -44,10 +48,12 @@ impl Intake {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Import => "import",
+            Self::Flow => "flow",
             Self::Sni => "sni",
             Self::Socks => "socks",
             Self::Connect => "connect",
             Self::Peer => "peer",
+            Self::PeerFlow => "peer_flow",
             Self::Peering => "peering",
             Self::Joining => "joining",
             Self::Direct => "direct",
@@ -76,6 +82,9 @@ pub(crate) struct Telemetry {
     setup: HistogramVec,
     sent: IntCounterVec,
     received: IntCounterVec,
+    datagrams_sent: IntCounterVec,
+    datagrams_received: IntCounterVec,
+    datagrams_dropped: IntCounterVec,
     carrier_changes: IntCounterVec,
 }
 
@@ -135,6 +144,21 @@ impl Telemetry {
                 "Bytes from the tunnel or the endpoint to the application's socket.",
                 &by_service,
             )?,
+            datagrams_sent: metrics.counter_vec(
+                "datagrams_sent_total",
+                "Datagrams of flows from the application's socket into the tunnel or to the endpoint.",
+                &by_service,
+            )?,
+            datagrams_received: metrics.counter_vec(
+                "datagrams_received_total",
+                "Datagrams of flows from the tunnel or the endpoint to the application's socket.",
+                &by_service,
+            )?,
+            datagrams_dropped: metrics.counter_vec(
+                "datagrams_dropped_total",
+                "Datagrams thrown away: for want of room or of a way (full), or because of a refusal, by its name.",
+                &["cause"],
+            )?,
             carrier_changes: metrics.counter_vec(
                 "carrier_changes_total",
                 "Times that new streams to a gateway went over to another transport.",
@@ -157,6 +181,13 @@ impl Telemetry {
             change.cause.as_str(),
         ];
         self.carrier_changes.with_label_values(&labels).inc();
+    }
+
+    /// Counts datagrams that were thrown away because of something.
+    pub(crate) fn datagrams_dropped(&self, cause: &str, count: u64) {
+        self.datagrams_dropped
+            .with_label_values(&[cause])
+            .inc_by(count);
     }
 
     /// Makes what was buffered appear.
@@ -201,6 +232,10 @@ struct Line<'a> {
     bytes_sent: u64,
     bytes_received: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams_sent: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams_received: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     setup_ms: Option<f64>,
     duration_ms: f64,
 }
@@ -214,6 +249,16 @@ impl<'a> Record<'a> {
     ) -> Self {
         telemetry.opened.with_label_values(&[intake.as_str()]).inc();
         telemetry.active.with_label_values(&[intake.as_str()]).inc();
+        Self::resume(telemetry, intake, source, now)
+    }
+
+    /// Goes on with a record that was handed on.
+    pub(crate) fn resume(
+        telemetry: &'a Telemetry,
+        intake: Intake,
+        source: SocketAddr,
+        now: Instant,
+    ) -> Self {
         Self {
             telemetry,
             began: now,
@@ -234,12 +279,35 @@ impl<'a> Record<'a> {
         self.setup = Some(now.duration_since(self.began));
     }
 
-    /// Writes log line and metrics.
-    pub(crate) fn close(mut self, carried: &Carried, reason: Reason, now: Instant) {
-        self.write(carried, reason, now);
+    /// Whether an endpoint has.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.setup.is_some()
     }
 
-    fn write(&mut self, carried: &Carried, reason: Reason, now: Instant) {
+    /// Whoever resumes the connection writes it down.
+    pub(crate) fn hand_on(mut self) {
+        self.closed = true;
+    }
+
+    /// Writes log line and metrics.
+    pub(crate) fn close(mut self, carried: &Carried, reason: Reason, now: Instant) {
+        self.write(carried, None, reason, now);
+    }
+
+    /// The same for a flow, with what it has carried beyond bytes.
+    pub(crate) fn close_flow(mut self, tally: &Tally, reason: Reason, now: Instant) {
+        self.telemetry.datagrams_dropped("full", tally.dropped());
+        self.write(&tally.carried, Some(tally.datagrams()), reason, now);
+    }
+
+    /// `datagrams` are those from the application's socket, and to it.
+    fn write(
+        &mut self,
+        carried: &Carried,
+        datagrams: Option<(u64, u64)>,
+        reason: Reason,
+        now: Instant,
+    ) {
         self.closed = true;
         let telemetry = self.telemetry;
         let intake = self.intake.as_str();
@@ -268,6 +336,17 @@ impl<'a> Record<'a> {
             .sent
             .with_label_values(&[intake, peer, service])
             .inc_by(sent);
+        if let Some((sent, received)) = datagrams {
+            let labels = [intake, peer, service];
+            telemetry
+                .datagrams_sent
+                .with_label_values(&labels)
+                .inc_by(sent);
+            telemetry
+                .datagrams_received
+                .with_label_values(&labels)
+                .inc_by(received);
+        }
         telemetry
             .received
             .with_label_values(&[intake, peer, service])
@@ -290,6 +369,8 @@ impl<'a> Record<'a> {
             attempts: self.attempts,
             bytes_sent: sent,
             bytes_received: received,
+            datagrams_sent: datagrams.map(|(sent, _)| sent),
+            datagrams_received: datagrams.map(|(_, received)| received),
             setup_ms: self.setup.map(milliseconds),
             duration_ms: milliseconds(duration),
         };
@@ -303,7 +384,7 @@ impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.closed {
             let reason = Reason::Failed(corinth_model::Failure::Internal);
-            self.write(&Carried::default(), reason, Instant::now());
+            self.write(&Carried::default(), None, reason, Instant::now());
         }
     }
 }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corinth_model::{ClusterName, Locality, Slot, TrustDomain};
+use corinth_model::{ClusterName, Locality, PortNumber, Protocol, ServiceId, Slot, TrustDomain};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -318,16 +318,14 @@ impl Settings {
             }
         }
         let peer_names = good(peers.iter().map(|peer| &peer.value.name));
-        let exported = pairs(
-            exports
-                .iter()
-                .map(|export| (&export.value.service, &export.value.port)),
-        );
-        let imported = pairs(
-            imports
-                .iter()
-                .map(|import| (&import.value.service, &import.value.port)),
-        );
+        let exported = service_ports(exports.iter().map(|export| {
+            let export = &export.value;
+            (&export.service, &export.port, &export.protocol)
+        }));
+        let imported = service_ports(imports.iter().map(|import| {
+            let import = &import.value;
+            (&import.service, &import.port, &import.protocol)
+        }));
         let own = peer::Own {
             cluster: cluster.as_ref(),
             trust_domain: trust_domain.as_ref(),
@@ -489,13 +487,24 @@ fn good<'a, T: Ord + Clone + 'a>(
         .collect()
 }
 
-fn pairs<'a, A: Ord + Clone + 'a, B: Ord + Clone + 'a>(
-    fields: impl Iterator<Item = (&'a Option<Field<A>>, &'a Option<Field<B>>)>,
-) -> BTreeSet<(A, B)> {
-    let pair = |(a, b): (&Option<Field<A>>, &Option<Field<B>>)| {
-        let a = a.as_ref()?.value.as_ref().ok()?;
-        let b = b.as_ref()?.value.as_ref().ok()?;
-        Some((a.clone(), b.clone()))
-    };
-    fields.filter_map(pair).collect()
+/// The service ports that are written well. Where no protocol is written, it is TCP.
+fn service_ports<'a>(
+    fields: impl Iterator<
+        Item = (
+            &'a Option<Field<ServiceId>>,
+            &'a Option<Field<PortNumber>>,
+            &'a Option<Field<Protocol>>,
+        ),
+    >,
+) -> BTreeSet<(ServiceId, PortNumber, Protocol)> {
+    let good = fields.filter_map(|(service, port, protocol)| {
+        let service = service.as_ref()?.value.as_ref().ok()?;
+        let port = port.as_ref()?.value.as_ref().ok()?;
+        let protocol = match protocol {
+            Some(field) => *field.value.as_ref().ok()?,
+            None => Protocol::Tcp,
+        };
+        Some((service.clone(), *port, protocol))
+    });
+    good.collect()
 }

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     control::ControlPlane,
+    flow::{FlowQuota, Patience},
     limits::HalfOpen,
     record::Telemetry,
     steering::Steered,
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) transports: Transports,
     pub(crate) telemetry: Telemetry,
     pub(crate) half_open: Arc<HalfOpen>,
+    pub(crate) flows: Arc<FlowQuota>,
     pub(crate) terminators: Terminators,
     pub(crate) drain: Drain,
     /// Who is no longer believed.
@@ -63,6 +65,8 @@ pub(crate) struct Times {
     pub(crate) open: Duration,
     /// Without a byte in either direction; `None` for no limit.
     pub(crate) idle: Option<Duration>,
+    /// Without a datagram of a flow.
+    pub(crate) flows: Patience,
 }
 
 impl Shared {
@@ -72,6 +76,7 @@ impl Shared {
         transports: Transports,
         telemetry: Telemetry,
         half_open: Arc<HalfOpen>,
+        flows: Arc<FlowQuota>,
         terminators: Terminators,
         drain: Drain,
         times: Times,
@@ -85,6 +90,7 @@ impl Shared {
             transports,
             telemetry,
             half_open,
+            flows,
             terminators,
             drain,
             denials,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use corinth_identity::BundleSet;
-use corinth_model::{ClusterName, Denied, PortNumber, Tables, TrustDomain};
+use corinth_model::{ClusterName, Denied, PortNumber, Protocol, Tables, TrustDomain};
 use corinth_transport::{Congestion, TransportKind};
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) struct Wanted {
     /// How fast we send to a peer, where it is said.
     pub(crate) congestions: BTreeMap<TrustDomain, Congestion>,
     /// The ports on which imported service ports are accepted.
-    pub(crate) import_ports: Arc<BTreeSet<PortNumber>>,
+    pub(crate) import_ports: Arc<BTreeSet<(PortNumber, Protocol)>>,
     /// Who is no longer believed.
     pub(crate) denied: BTreeSet<Denied>,
 }
@@ -74,7 +74,7 @@ impl Wanted {
                 settings
                     .imports
                     .iter()
-                    .filter_map(|import| import.import_port)
+                    .filter_map(|import| Some((import.import_port?, import.protocol)))
                     .collect(),
             ),
             denied: BTreeSet::new(),

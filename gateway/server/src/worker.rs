@@ -11,6 +11,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    flow::{self, Trunks},
     intake,
     listen::{Door, Listener, Listening},
     shared::Shared,
@@ -69,6 +70,7 @@ impl Drop for Worker {
 async fn run(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
     let mut accepting: BTreeMap<Listening, oneshot::Sender<oneshot::Sender<()>>> = BTreeMap::new();
     let mut tasks = JoinSet::new();
+    let trunks = Arc::new(Trunks::default());
     while let Some(order) = orders.recv().await {
         match order {
             Order::Open(listening, listener) => {
@@ -79,9 +81,20 @@ async fn run(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
                     Listener::Tcp(listener) => {
                         tasks.spawn(accept(shared, listening, listener, closing));
                     }
-                    Listener::Udp(socket) => {
-                        tasks.spawn(serve_quic(shared, listening.address, socket, closing));
-                    }
+                    Listener::Udp(socket) => match listening.door {
+                        Door::Flows(port) => {
+                            let trunks = Arc::clone(&trunks);
+                            tasks.spawn(flow::serve(shared, trunks, socket, port, closing));
+                        }
+                        Door::Tunnel
+                        | Door::Quic
+                        | Door::Import(_)
+                        | Door::Sni
+                        | Door::Socks
+                        | Door::Connect => {
+                            tasks.spawn(serve_quic(shared, listening.address, socket, closing));
+                        }
+                    },
                 }
             }
             Order::Close(bound, done) => {
@@ -181,7 +194,7 @@ fn take(shared: &Arc<Shared>, door: Door, socket: TcpStream, source: SocketAddr)
             tunnel_port::serve(&shared, socket, source, working).await;
         })),
         // Nobody connects there by TCP.
-        Door::Quic => {}
+        Door::Quic | Door::Flows(_) => {}
         Door::Import(port) => drop(tokio::spawn(async move {
             intake::import(&shared, socket, source, port).await;
             drop(working);

@@ -14,6 +14,7 @@
 
 mod buffer;
 mod congestion;
+mod datagram;
 mod error;
 mod link;
 mod links;
@@ -25,9 +26,10 @@ pub mod ready;
 pub mod tls;
 
 pub use congestion::{Congestion, Congestions};
+pub use datagram::{Datagrams, Sent};
 pub use error::{DialError, OpenError, StreamError};
 pub use link::{
     BoxFuture, DialTarget, Link, LinkState, LinkStats, PathStats, StreamSink, Transport,
     TransportKind,
 };
-pub use stream::{Fill, ReadHalf, Stream, WriteHalf};
+pub use stream::{Expiry, Fill, ReadHalf, Stream, WriteHalf};

@@ -13,6 +13,7 @@
 //! with paused time repeats exactly. Streams are multiplexed: a link is one connection, however many
 //! streams it carries.
 
+mod datagram;
 mod link;
 mod path;
 mod stream;
@@ -37,7 +38,10 @@ use corinth_model::{Failure, GatewayId};
 use parking_lot::Mutex;
 use tokio::{runtime, time::timeout};
 
-pub(crate) use self::stream::{MemoryReadHalf, MemoryStream, MemoryWriteHalf};
+pub(crate) use self::{
+    datagram::MemoryDatagrams,
+    stream::{MemoryReadHalf, MemoryStream, MemoryWriteHalf},
+};
 use self::{link::MemoryLink, path::Path, wire::Wire};
 use crate::{
     BoxFuture, DialError, DialTarget, Link, LinkState, Stream, StreamSink, Transport, TransportKind,

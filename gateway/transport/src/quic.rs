@@ -16,6 +16,7 @@ mod code;
 mod config;
 mod connections;
 mod control;
+mod datagram;
 mod door;
 mod farewell;
 mod frames;
@@ -45,7 +46,6 @@ use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::watch;
 use tracing::debug;
 
-pub(crate) use self::stream::{QuicReadHalf, QuicStream, QuicWriteHalf};
 use self::{
     acks::Acknowledged,
     connections::Connections,
@@ -58,6 +58,10 @@ pub use self::{
     config::SocketBuffers,
     connections::CONNECTIONS_MAX,
     door::{Doorkeeper, Handshakes},
+};
+pub(crate) use self::{
+    datagram::QuicDatagrams,
+    stream::{QuicReadHalf, QuicStream, QuicWriteHalf},
 };
 use crate::{
     BoxFuture, Congestions, DialError, DialTarget, Link, StreamSink, Transport, TransportKind,

@@ -6,7 +6,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use corinth_api::StreamReply;
 use corinth_model::{Failure, GatewayId};
 
-use crate::{StreamError, TransportKind, memory::MemoryStream, quic::QuicStream, tls::TlsStream};
+use crate::{
+    Datagrams, StreamError, TransportKind, memory::MemoryStream, quic::QuicStream, tls::TlsStream,
+};
 
 /// What [`ReadHalf::fill`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,24 @@ pub enum Fill {
     Data,
     /// The peer ended its direction; nothing follows.
     End,
+}
+
+/// When the certificates of a connection expire, Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// From then on we open nothing more on it: somewhat before the earlier of both leaves expires, as the peer's clock
+    /// decides too.
+    pub retire_at: u64,
+    /// When the earlier of both leaves expires: from then on nothing more that the peer opens is taken.
+    pub not_after: u64,
+}
+
+impl Expiry {
+    /// Of what has no certificates.
+    pub const NEVER: Self = Self {
+        retire_at: u64::MAX,
+        not_after: u64::MAX,
+    };
 }
 
 /// One application connection in a tunnel. Dropping it before both directions ended resets it.
@@ -69,6 +89,24 @@ impl Stream {
             Kind::Memory(_) => TransportKind::Memory,
             Kind::Tls(_) => TransportKind::Tls,
             Kind::Quic(_) => TransportKind::Quic,
+        }
+    }
+
+    /// When the certificates of its connection expire. For a stream that has ended, they have.
+    pub fn expiry(&self) -> Expiry {
+        match &self.kind {
+            Kind::Memory(_) => Expiry::NEVER,
+            Kind::Tls(stream) => stream.expiry(),
+            Kind::Quic(stream) => stream.expiry(),
+        }
+    }
+
+    /// The datagrams beside it, where its transport has them; to be asked for once. What the peer sends before is lost.
+    pub fn datagrams(&self) -> Option<Datagrams> {
+        match &self.kind {
+            Kind::Memory(stream) => Some(Datagrams::memory(stream.datagrams())),
+            Kind::Tls(_) => None,
+            Kind::Quic(stream) => Some(Datagrams::quic(stream.datagrams())),
         }
     }
 

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a behaviour that fails panics")]
 
+#[path = "conformance/datagrams.rs"]
+mod datagrams;
 #[path = "conformance/draining.rs"]
 mod draining;
 #[path = "conformance/ending.rs"]
@@ -64,6 +66,15 @@ macro_rules! over_every_transport {
     };
 }
 
+/// The same for those that have datagrams.
+macro_rules! over_those_with_datagrams {
+    ($($behaviour:ident,)+) => {
+        over!(datagrams_over_memory: crate::memory::Memory, $(datagrams $behaviour)+);
+        over!(datagrams_over_quic_on_ipv4: crate::quic::Quic<false>, $(datagrams $behaviour)+);
+        over!(datagrams_over_quic_on_ipv6: crate::quic::Quic<true>, $(datagrams $behaviour)+);
+    };
+}
+
 macro_rules! over {
     ($transport:ident: $carrier:ty, $($group:ident $behaviour:ident)+) => {
         mod $transport {
@@ -76,6 +87,16 @@ macro_rules! over {
         }
     };
 }
+
+over_those_with_datagrams! {
+    a_datagram_arrives_whole_in_either_direction,
+    the_largest_datagram_is_carried_and_a_larger_one_said_to_be_too_large,
+    datagrams_of_two_streams_are_not_mixed_up,
+    what_nobody_asked_for_is_lost_and_harms_nobody,
+    who_waits_for_a_datagram_is_told_when_the_link_closes,
+}
+
+over!(datagrams_over_tls: crate::tls::Tls<false>, datagrams a_stream_over_tls_has_none);
 
 over_every_transport! {
     opening::{
@@ -93,6 +114,9 @@ over_every_transport! {
         nothing_is_sent_before_the_first_flush,
         giving_up_on_an_open_loses_nothing,
         streams_open_from_any_worker,
+    }
+    datagrams::{
+        a_stream_knows_when_its_certificates_expire,
     }
     ending::{
         the_opener_may_half_close,

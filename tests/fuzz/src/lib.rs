@@ -13,7 +13,10 @@ use std::path::Path;
 
 use corinth_api::link::{Answer, Join, LINK_MESSAGE_MAX_BYTES, Party, Token};
 use corinth_api::peering::{self, MESSAGE_MAX_BYTES};
-use corinth_api::{HEADER_MAX_BYTES, HandOver, Report, StreamOpen, StreamReply, Update, wire};
+use corinth_api::{
+    FlowFrame, FlowFrames, FlowNumber, HEADER_MAX_BYTES, HandOver, Report, StreamOpen, StreamReply,
+    Update, wire,
+};
 use corinth_gateway::settings::Settings;
 use corinth_model::{DnsName, RouteName, ServiceId, SniName, SpiffeId};
 use prost::Message as _;
@@ -29,6 +32,7 @@ pub type Target = fn(&[u8]) -> bool;
 /// All targets, each with the name of its program and of its folder in `corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("stream_open", stream_open),
+    ("flow_frames", flow_frames),
     ("routes_update", routes_update),
     ("hand_over", hand_over),
     ("peering_message", peering_message),
@@ -74,6 +78,57 @@ pub fn stream_open(bytes: &[u8]) -> bool {
         assert_eq!(StreamReply::decode(&again), Ok(reply));
     });
     open.or(reply).is_some()
+}
+
+/// The frames of flows, and the number in front of a datagram beside them. Wherever they are cut, the same comes out.
+pub fn flow_frames(bytes: &[u8]) -> bool {
+    if let Some((flow, content)) = FlowNumber::take(bytes) {
+        let mut again = Vec::new();
+        flow.put(&mut again);
+        again.extend_from_slice(content);
+        assert_eq!(FlowNumber::take(&again), Some((flow, content)));
+    }
+    let whole = rewritten(&[bytes]);
+    let middle = bytes.len() / 2;
+    assert_eq!(rewritten(&[&bytes[..middle], &bytes[middle..]]), whole);
+    let (again, is_sound) = whole;
+    assert_eq!(rewritten(&[&again[..]]).0, again);
+    is_sound && !again.is_empty()
+}
+
+/// What is read of these pieces, written again, and whether nothing in them broke a rule.
+fn rewritten(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+    let (mut frames, mut again) = (FlowFrames::default(), Vec::new());
+    for piece in pieces {
+        frames.feed(piece);
+        loop {
+            let frame = match frames.take() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(refusal) => {
+                    assert_printable(&refusal);
+                    return (again, false);
+                }
+            };
+            match frame {
+                FlowFrame::Open(flow, header) => {
+                    if let Some(open) = accepted(*header) {
+                        FlowFrame::put_open(flow, &open, &mut again);
+                    }
+                }
+                FlowFrame::Reply(flow, reply) => {
+                    if let Some(reply) = accepted(reply) {
+                        FlowFrame::put_reply(flow, &reply, &mut again);
+                    }
+                }
+                FlowFrame::Data(flow, datagram) => {
+                    assert!(FlowFrame::put_data(flow, datagram, &mut again));
+                }
+                FlowFrame::End(flow, reason) => FlowFrame::put_end(flow, reason, &mut again),
+            }
+        }
+    }
+    (again, true)
 }
 
 /// What a control plane tells its gateways, and what a gateway answers.

@@ -140,6 +140,9 @@ pub struct ServicePort {
     pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "3")]
     pub tls: bool,
+    /// Datagrams instead of connections.
+    #[prost(bool, tag = "4")]
+    pub udp: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportResponse {

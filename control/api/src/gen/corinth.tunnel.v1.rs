@@ -86,6 +86,8 @@ pub enum Kind {
     Service = 1,
     /// A conversation between the two control planes.
     Peering = 2,
+    /// Carries flows: datagrams of any number of clients and services, each opened by a StreamOpen of kind SERVICE.
+    Flows = 3,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -97,6 +99,7 @@ impl Kind {
             Self::Unspecified => "KIND_UNSPECIFIED",
             Self::Service => "KIND_SERVICE",
             Self::Peering => "KIND_PEERING",
+            Self::Flows => "KIND_FLOWS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -105,6 +108,7 @@ impl Kind {
             "KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "KIND_SERVICE" => Some(Self::Service),
             "KIND_PEERING" => Some(Self::Peering),
+            "KIND_FLOWS" => Some(Self::Flows),
             _ => None,
         }
     }
@@ -113,7 +117,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Protocol {
-    /// Never sent with SERVICE, always with PEERING.
+    /// Never sent with SERVICE, always with PEERING and FLOWS.
     Unspecified = 0,
     /// A byte stream.
     Tcp = 1,

@@ -157,7 +157,7 @@ fn trailing_bytes_are_refused() {
 fn kinds_and_protocols_of_later_versions_are_refused() {
     let kind = |kind| wire::StreamOpen { kind, ..raw() };
     assert_eq!(decoded(kind(0)), Err(HeaderError::UnknownKind(0)));
-    assert_eq!(decoded(kind(3)), Err(HeaderError::UnknownKind(3)));
+    assert_eq!(decoded(kind(4)), Err(HeaderError::UnknownKind(4)));
     assert_eq!(decoded(kind(-1)), Err(HeaderError::UnknownKind(-1)));
 
     let protocol = |protocol| wire::StreamOpen { protocol, ..raw() };
@@ -286,6 +286,32 @@ fn peering_stream_names_nothing() {
             ..peering
         }),
         Err(HeaderError::PeeringWithRoute)
+    );
+}
+
+#[test]
+fn stream_for_flows_names_nothing() {
+    let flows = wire::StreamOpen {
+        kind: wire::Kind::Flows.into(),
+        ..wire::StreamOpen::default()
+    };
+    assert_eq!(
+        decoded(flows.clone()),
+        Ok(StreamOpen::new(StreamKind::Flows))
+    );
+    assert_eq!(
+        decoded(wire::StreamOpen {
+            route: raw().route,
+            ..flows.clone()
+        }),
+        Err(HeaderError::FlowsWithRoute)
+    );
+    assert_eq!(
+        decoded(wire::StreamOpen {
+            protocol: 2,
+            ..flows
+        }),
+        Err(HeaderError::FlowsWithRoute)
     );
 }
 

@@ -242,6 +242,9 @@ pub(crate) struct ExportArgs {
     /// The application speaks TLS on this port.
     #[arg(long, requires = "port")]
     pub(crate) tls: bool,
+    /// The port takes datagrams, not connections.
+    #[arg(long, requires = "port", conflicts_with = "tls")]
+    pub(crate) udp: bool,
     #[command(flatten)]
     pub(crate) control: ControlArgs,
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use corinth_model::Protocol;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -104,6 +105,8 @@ pub(crate) struct Import {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ImportPort {
     pub(crate) port: u16,
+    #[serde(default)]
+    pub(crate) protocol: Protocol,
     pub(crate) import_port: Option<u16>,
 }
 

@@ -56,6 +56,7 @@ pub(super) async fn export(cluster: &Cluster, service: &str, to: &str) -> Result
             port: PORT,
             endpoints: cluster.endpoints(service),
             tls: false,
+            udp: false,
         }],
     };
     let export = change(

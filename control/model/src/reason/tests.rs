@@ -18,6 +18,7 @@ const GIVEN_OUT: &[(&str, &str)] = &[
     ("CRN009", "too_many_hops"),
     ("CRN010", "source_not_allowed"),
     ("CRN011", "unlinked"),
+    ("CRN012", "flow_limit"),
     ("CRN020", "endpoint_refused"),
     ("CRN021", "endpoint_timeout"),
     ("CRN022", "endpoint_unreachable"),
@@ -78,7 +79,7 @@ fn a_code_leads_back_to_its_reason() {
     for code in [
         "",
         "CRN",
-        "CRN012",
+        "CRN013",
         "CRN069",
         "CRN0000",
         "forbidden",

@@ -121,14 +121,16 @@ impl Plane {
                     headroom: None,
                     zones: BTreeMap::new(),
                 });
-                offer.ports.push(OfferedPort {
-                    port,
-                    protocol: Protocol::Tcp,
-                    name: None,
-                    tls: import.tls,
-                    replay: import.replay.unwrap_or_default(),
-                    sni_names: Vec::new(),
-                });
+                offer
+                    .ports
+                    .extend(import.spoken().map(|protocol| OfferedPort {
+                        port,
+                        protocol,
+                        name: None,
+                        tls: import.tls,
+                        replay: import.replay.unwrap_or_default(),
+                        sni_names: Vec::new(),
+                    }));
             }
         }
         expected
@@ -257,7 +259,7 @@ impl Plane {
         let import = self.declared.imports.get(&key);
         Wanted {
             service: in_book(route),
-            fixed: import.and_then(|import| import.import_port),
+            fixed: import.and_then(|import| import.import_ports.get(&route.protocol).copied()),
         }
     }
 

@@ -303,7 +303,7 @@ fn a_closed_port_that_another_service_gets_in_one_edit_is_a_condition_of_that_se
         let import = declared.imports[&(web.clone(), number(80))].clone();
         for (service, port) in [(&web, of_web), (&pay, of_pay)] {
             let import = DeclaredImport {
-                import_port: Some(number(port)),
+                import_ports: [(Protocol::Tcp, number(port))].into(),
                 ..import.clone()
             };
             let key = (service.clone(), number(80));

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use corinth_model::{Direct, Refusal, SpiffeId};
+use corinth_model::{Direct, Protocol, Refusal, SpiffeId};
 
-use super::lab::{World, cluster, world};
-use crate::DirectClient;
+use super::lab::{World, cluster, gateway_of, name, world};
+use crate::{DirectClient, Opening, Settings};
 
 const PAY: &str = "80.pay.shop";
 
@@ -217,4 +217,45 @@ fn a_direct_client_is_held_against_the_way_the_route_is_open() {
     assert_eq!(admit("raw", &from("192.0.2.1")), Ok(()));
     assert_eq!(admit("raw", &from("::ffff:192.0.2.1")), Ok(()));
     assert_eq!(admit("raw", &from("192.0.2.1")), Err(Refusal::OverLimit));
+}
+
+#[test]
+fn flows_have_a_limit_of_their_own_for_each_peer() {
+    let mut lab = world()
+        .peer_with("b", 1)
+        .peer("c")
+        .export("dns.infra", 53)
+        .udp()
+        .for_peer("b")
+        .for_peer("c")
+        .at("10.0.0.1:53")
+        .export("dns.infra", 53)
+        .for_peer("b")
+        .at("10.0.0.1:53")
+        .lab_with(
+            Settings {
+                flows_per_peer: 2,
+                ..Settings::default()
+            },
+            7,
+        );
+    let mut open = |peer: &str, protocol| {
+        let opening = Opening {
+            route: name("53.dns.infra"),
+            protocol,
+            hops: 0,
+        };
+        lab.core.admit(&gateway_of(peer), &opening, lab.now)
+    };
+    let first = open("b", Protocol::Udp).unwrap();
+    assert!(open("b", Protocol::Udp).is_ok());
+    assert_eq!(open("b", Protocol::Udp).unwrap_err(), Refusal::FlowLimit);
+    assert!(open("c", Protocol::Udp).is_ok());
+    assert!(open("b", Protocol::Tcp).is_ok(), "flows are not streams");
+    assert_eq!(open("b", Protocol::Tcp).unwrap_err(), Refusal::OverLimit);
+
+    lab.core.release(first.permit, lab.now);
+    assert_eq!(lab.core.open_flows(&cluster("b")), 1);
+    assert_eq!(lab.core.open_streams(&cluster("b")), 1);
+    lab.core.check();
 }

@@ -164,6 +164,13 @@ impl World {
         self
     }
 
+    pub(crate) fn udp(mut self) -> Self {
+        let export = self.exports.last_mut().unwrap();
+        export.protocol = Protocol::Udp;
+        export.tls = false;
+        self
+    }
+
     pub(crate) fn direct(mut self, direct: Direct) -> Self {
         self.exports.last_mut().unwrap().direct = Some(direct);
         self

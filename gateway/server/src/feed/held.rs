@@ -33,7 +33,7 @@ pub(super) struct Held {
 struct Built {
     routes: Option<RouteTable>,
     /// Of those routes. Shared with what is in use: thousands, of which few change.
-    import_ports: Arc<BTreeSet<PortNumber>>,
+    import_ports: Arc<BTreeSet<(PortNumber, Protocol)>>,
     changed: BTreeSet<RouteKey>,
     exports: Option<Arc<ExportTable>>,
 }
@@ -191,13 +191,12 @@ impl Held {
 }
 
 /// Where these routes of a table are accepted.
-fn ports_of(table: &RouteTable, routes: &BTreeSet<RouteKey>) -> BTreeSet<PortNumber> {
+fn ports_of(table: &RouteTable, routes: &BTreeSet<RouteKey>) -> BTreeSet<(PortNumber, Protocol)> {
     let routes = routes
         .iter()
         .filter_map(|(name, protocol)| table.by_name(name, *protocol));
     routes
-        .filter(|route| route.protocol == Protocol::Tcp)
-        .filter_map(|route| route.import_port)
+        .filter_map(|route| Some((route.import_port?, route.protocol)))
         .collect()
 }
 
@@ -253,7 +252,8 @@ mod tests {
     }
 
     fn ports(wanted: &Wanted) -> Vec<u16> {
-        wanted.import_ports.iter().map(|port| port.get()).collect()
+        let ports = wanted.import_ports.iter();
+        ports.map(|(port, _)| port.get()).collect()
     }
 
     #[test]

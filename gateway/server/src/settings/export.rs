@@ -68,7 +68,7 @@ pub(super) struct RawExport {
     #[schemars(required)]
     pub(super) port: Option<Field<PortNumber>>,
     /// Its protocol. Default `tcp`.
-    protocol: Option<Field<Protocol>>,
+    pub(super) protocol: Option<Field<Protocol>>,
     /// Where it answers: `address:port`, or a mapping with the zone.
     #[schemars(required)]
     endpoints: Option<Vec<OneOf<SocketAddr, RawEndpoint>>>,
@@ -126,7 +126,7 @@ pub(super) struct Around<'a> {
     pub(super) peers: &'a BTreeSet<ClusterName>,
     pub(super) locality: &'a Locality,
     /// Services that are imported here as well.
-    pub(super) imported: &'a BTreeSet<(ServiceId, PortNumber)>,
+    pub(super) imported: &'a BTreeSet<(ServiceId, PortNumber, Protocol)>,
 }
 
 /// The exports that can be used, and every endpoint with its place, also of exports that cannot.
@@ -152,7 +152,7 @@ fn read_one(
     let At { at, value: raw } = raw;
     let service = raw.service.required("service", at, found);
     let port = raw.port.required("port", at, found);
-    let protocol = carried(raw.protocol, found);
+    let protocol = raw.protocol.otherwise(Protocol::Tcp, found);
     let endpoints = endpoints(raw.endpoints, at, around.locality, reached, found);
     let has_audience = raw.to.as_ref().is_some_and(|to| !to.is_empty()) || raw.direct.is_some();
     let to = audience(raw.to, around.peers, found);
@@ -167,7 +167,7 @@ fn read_one(
         .max_streams
         .map(|field| number(Some(field), STREAMS_MAX, 1..=STREAMS_MAX, found));
     let (service, port) = (service?.value, port?.value);
-    if !has_audience && !around.imported.contains(&(service.clone(), port)) {
+    if !has_audience && !around.imported.contains(&(service.clone(), port, protocol)) {
         found.add(
             at,
             MistakeCode::ExportToNobody,
@@ -187,24 +187,6 @@ fn read_one(
         max_streams,
         at,
     })
-}
-
-/// The protocol, which can be TCP only.
-pub(super) fn carried(field: Option<Field<Protocol>>, found: &mut Findings) -> Protocol {
-    let written = field.and_then(|field| field.placed(found));
-    if let Some(At {
-        at,
-        value: Protocol::Udp,
-    }) = written
-    {
-        found.add(
-            at,
-            MistakeCode::NotCarried,
-            "UDP is not carried by this version",
-            "write `tcp`",
-        );
-    }
-    Protocol::Tcp
 }
 
 /// Whether the application speaks TLS, which follows from `implied` being configured.

@@ -6,7 +6,7 @@ use corinth_model::{ClusterName, DnsName, PortNumber, Protocol, Replay, ServiceI
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::export::{carried, meant, tls};
+use super::export::{meant, tls};
 use super::field::{At, Field, OneOf, Optional, items};
 use super::listen::{Listen, Listeners};
 use super::mistake::{Findings, MistakeCode, Position};
@@ -79,7 +79,7 @@ pub(super) struct RawImport {
     #[schemars(required)]
     pub(super) port: Option<Field<PortNumber>>,
     /// Its protocol. Default `tcp`.
-    protocol: Option<Field<Protocol>>,
+    pub(super) protocol: Option<Field<Protocol>>,
     /// The port on which it is accepted here, within `listen.importPorts`. Default: chosen once and kept.
     import_port: Option<Field<PortNumber>>,
     /// Peers that provide it: names, or mappings with weight and priority. An export of our own joins by itself.
@@ -111,7 +111,7 @@ pub(super) struct Around<'a> {
     pub(super) peers: &'a BTreeSet<ClusterName>,
     pub(super) listen: &'a Listen,
     /// Services that are exported here as well.
-    pub(super) exported: &'a BTreeSet<(ServiceId, PortNumber)>,
+    pub(super) exported: &'a BTreeSet<(ServiceId, PortNumber, Protocol)>,
 }
 
 /// The imports that can be used; each import port written joins `listeners`.
@@ -126,12 +126,12 @@ pub(super) fn read(
     for At { at, value: raw } in raw {
         let service = raw.service.required("service", at, found);
         let port = raw.port.required("port", at, found);
-        let protocol = carried(raw.protocol, found);
+        let protocol = raw.protocol.otherwise(Protocol::Tcp, found);
         let import_port = raw.import_port.and_then(|field| field.placed(found));
         if let Some(written) = &import_port {
-            let first = *taken.entry(written.value).or_insert(written.at);
+            let first = *taken.entry((written.value, protocol)).or_insert(written.at);
             if first == written.at {
-                claim(written, around.listen, listeners, found);
+                claim(written, protocol, around.listen, listeners, found);
             } else {
                 found.add(
                     written.at,
@@ -150,7 +150,7 @@ pub(super) fn read(
             continue;
         };
         let (service, port) = (service.value, port.value);
-        if !has_source && !around.exported.contains(&(service.clone(), port)) {
+        if !has_source && !around.exported.contains(&(service.clone(), port, protocol)) {
             found.add(
                 at,
                 MistakeCode::ImportFromNobody,
@@ -174,7 +174,13 @@ pub(super) fn read(
     imports
 }
 
-fn claim(port: &At<PortNumber>, listen: &Listen, listeners: &mut Listeners, found: &mut Findings) {
+fn claim(
+    port: &At<PortNumber>,
+    protocol: Protocol,
+    listen: &Listen,
+    listeners: &mut Listeners,
+    found: &mut Findings,
+) {
     let At { at, value: port } = port;
     if !listen.import_ports.contains(*port) {
         found.add(
@@ -186,7 +192,7 @@ fn claim(port: &At<PortNumber>, listen: &Listen, listeners: &mut Listeners, foun
     }
     let name = format!("import port {port}");
     for address in &listen.imports {
-        let is_clear = listeners.add(&name, (*address, port.get()).into(), *at, found);
+        let is_clear = listeners.add(&name, protocol, (*address, port.get()).into(), *at, found);
         if !is_clear {
             return;
         }

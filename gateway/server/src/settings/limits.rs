@@ -36,6 +36,12 @@ pub struct Limits {
     pub per_prefix_connections: u32,
     /// Streams one peer may have open here, unless its own entry says otherwise.
     pub streams_per_peer: u32,
+    /// Flows (UDP) of local clients and of peers together.
+    pub flows: u32,
+    /// Flows one peer may have open here.
+    pub flows_per_peer: u32,
+    /// Flows of one client address.
+    pub flows_per_client: u32,
 }
 
 /// How long each phase of a connection may take.
@@ -57,6 +63,12 @@ pub struct Timeouts {
     /// Without a byte in either direction; none means for ever.
     #[serde(serialize_with = "units::serialize_duration_or_off")]
     pub idle: Option<Duration>,
+    /// Without a datagram of a flow that was answered before.
+    #[serde(serialize_with = "units::serialize_duration")]
+    pub flow_idle: Duration,
+    /// Without an answer to a flow.
+    #[serde(serialize_with = "units::serialize_duration")]
+    pub flow_unanswered: Duration,
 }
 
 /// How the gateway stops.
@@ -83,6 +95,12 @@ pub(super) struct RawLimits {
     per_prefix_connections: Option<Field<Number>>,
     /// Streams one peer may have open here. Default 10000.
     streams_per_peer: Option<Field<Number>>,
+    /// Flows (UDP) of local clients and of peers together. Default 16384.
+    flows: Option<Field<Number>>,
+    /// Flows one peer may have open here. Default 8192.
+    flows_per_peer: Option<Field<Number>>,
+    /// Flows of one client address. Default 4096.
+    flows_per_client: Option<Field<Number>>,
 }
 
 /// How long each phase of a connection may take.
@@ -99,6 +117,10 @@ pub(super) struct RawTimeouts {
     open: Option<Field<Span>>,
     /// Without a byte in either direction, or `off`. Default `1h`.
     idle: Option<Field<SpanOrOff>>,
+    /// Without a datagram of a flow (UDP) that was answered before. Default `3m`.
+    flow_idle: Option<Field<Span>>,
+    /// Without an answer to a flow. Default `30s`.
+    flow_unanswered: Option<Field<Span>>,
 }
 
 /// How the gateway stops.
@@ -124,6 +146,9 @@ impl Limits {
             ),
             per_prefix_connections: number(raw.per_prefix_connections, 64, 1..=65_536, found),
             streams_per_peer: number(raw.streams_per_peer, 10_000, 1..=STREAMS_MAX, found),
+            flows: number(raw.flows, 16_384, 1..=STREAMS_MAX, found),
+            flows_per_peer: number(raw.flows_per_peer, 8_192, 1..=STREAMS_MAX, found),
+            flows_per_client: number(raw.flows_per_client, 4_096, 1..=STREAMS_MAX, found),
         };
         let of_all = limits.unauthenticated_connections;
         if let Some(at) = per_prefix_at.filter(|_| limits.per_prefix_connections > of_all) {
@@ -140,6 +165,8 @@ impl Limits {
 
 impl Timeouts {
     pub(super) fn read(raw: RawTimeouts, found: &mut Findings) -> Self {
+        let flow_idle = silence(raw.flow_idle, Duration::from_mins(3), found);
+        let flow_unanswered = silence(raw.flow_unanswered, Duration::from_secs(30), found);
         let mut phase = |field: Option<Field<Span>>, default_ms| {
             let default = Duration::from_millis(default_ms);
             units::within(field, default, PHASE_MIN..=PHASE_MAX, found)
@@ -152,6 +179,8 @@ impl Timeouts {
             connect: phase(raw.connect, 1_000),
             open: phase(raw.open, 10_000),
             idle: Some(Duration::from_hours(1)),
+            flow_idle,
+            flow_unanswered,
         };
         if let Some(SpanOrOff(idle)) = raw.idle.and_then(|field| field.take(found)) {
             timeouts.idle = idle;
@@ -167,6 +196,16 @@ impl Timeouts {
         }
         timeouts
     }
+}
+
+/// How long a flow may be silent: not so short that one between two datagrams ends, nor for ever.
+fn silence(field: Option<Field<Span>>, default: Duration, found: &mut Findings) -> Duration {
+    units::within(
+        field,
+        default,
+        Duration::from_secs(1)..=Duration::from_hours(1),
+        found,
+    )
 }
 
 impl Drain {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use corinth_model::{PortNumber, PortRange};
+use corinth_model::{PortNumber, PortRange, Protocol};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,7 @@ pub(super) struct Listeners {
 struct Listener {
     address: IpAddr,
     name: String,
+    protocol: Protocol,
 }
 
 impl Listen {
@@ -77,6 +78,7 @@ impl Listen {
             if field.is_none() {
                 listeners.add(
                     &format!("`listen.{name}`"),
+                    Protocol::Tcp,
                     address,
                     Position::default(),
                     found,
@@ -104,10 +106,15 @@ impl Listen {
                     format!("write `127.0.0.1:{0}` or `\"[::1]:{0}\"`", value.port()),
                 );
             }
-            listeners.add(&format!("`listen.{name}`"), value, at, found);
+            listeners.add(&format!("`listen.{name}`"), Protocol::Tcp, value, at, found);
             Some(value)
         };
-        Self {
+        let tunnel_at = raw
+            .tunnel
+            .as_ref()
+            .map(|field| field.at)
+            .unwrap_or_default();
+        let listen = Self {
             tunnel: place("tunnel", raw.tunnel, false).unwrap_or(default_tunnel),
             sni: place("sni", raw.sni, false),
             socks: place("socks", raw.socks, true),
@@ -118,7 +125,16 @@ impl Listen {
                 |fields| distinct(items(fields, found), found),
             ),
             import_ports: raw.import_ports.otherwise(default_import_ports(), found),
-        }
+        };
+        // Tunnels by QUIC come in beside those by TCP.
+        listeners.add(
+            "`listen.tunnel`",
+            Protocol::Udp,
+            listen.tunnel,
+            tunnel_at,
+            found,
+        );
+        listen
     }
 }
 
@@ -155,6 +171,7 @@ impl Listeners {
     pub(super) fn add(
         &mut self,
         name: &str,
+        protocol: Protocol,
         address: SocketAddr,
         at: Position,
         found: &mut Findings,
@@ -165,7 +182,7 @@ impl Listeners {
         let beside = self.by_port.entry(address.port()).or_default();
         if let Some(other) = beside
             .iter()
-            .find(|other| overlap(other.address, address.ip()))
+            .find(|other| other.protocol == protocol && overlap(other.address, address.ip()))
         {
             found.add(
                 at,
@@ -178,6 +195,7 @@ impl Listeners {
         beside.push(Listener {
             address: address.ip(),
             name: name.to_owned(),
+            protocol,
         });
         true
     }

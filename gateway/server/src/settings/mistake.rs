@@ -118,7 +118,7 @@ mistake_codes! {
     ExportToNobody = "CRN935", "an export that nobody can reach";
     ImportFromNobody = "CRN936", "an import that nobody provides";
     NoImportPort = "CRN937", "no import port is left";
-    NotCarried = "CRN938", "a protocol that this version does not carry";
+    NotCarried = "CRN938", "server names or direct clients on a service port that is not TCP";
     UnreadableFile = "CRN940", "a file that the configuration names cannot be read";
     EmptyFile = "CRN941", "a file that the configuration names is empty";
     InvalidCertificates = "CRN942", "no usable certificate where certificates belong";

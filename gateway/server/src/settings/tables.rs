@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use corinth_model::{
-    Candidate, ExportConflict, ExportKey, ExportTable, Locality, Protocol, Route, RouteConflict,
-    RouteName, RouteTable, Tables, Target,
+    Candidate, ExportConflict, ExportKey, ExportTable, Locality, Route, RouteConflict, RouteName,
+    RouteTable, Tables, Target,
 };
 
 use super::Settings;
@@ -225,7 +225,7 @@ fn route(import: &Import, own: Option<&Export>) -> Route {
     });
     Route {
         name: name(import),
-        protocol: Protocol::Tcp,
+        protocol: import.protocol,
         import_port: import.import_port,
         sni_names: import.names.clone(),
         tls: import.tls,

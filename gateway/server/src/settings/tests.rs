@@ -69,8 +69,19 @@ fn one_key_is_enough() {
             "unauthenticatedConnections": 1024,
             "perPrefixConnections": 64,
             "streamsPerPeer": 10000,
+            "flows": 16384,
+            "flowsPerPeer": 8192,
+            "flowsPerClient": 4096,
         },
-        "timeouts": {"tlsHandshake": "3s", "firstFrame": "5s", "connect": "1s", "open": "10s", "idle": "1h"},
+        "timeouts": {
+            "tlsHandshake": "3s",
+            "firstFrame": "5s",
+            "connect": "1s",
+            "open": "10s",
+            "idle": "1h",
+            "flowIdle": "3m",
+            "flowUnanswered": "30s",
+        },
         "drain": {"delay": "5s", "limit": "1m"},
         "accessLog": {"target": "stdout", "what": "all"},
         "log": {"level": "info", "format": "text"},
@@ -246,12 +257,9 @@ fn tables_hold_what_was_configured_and_own_endpoints_join_imports() {
     let name = RouteName::parse("80.web.shop.svc.clusterset.local").expect("a route name");
     let route = tables
         .routes
-        .by_name(&name, corinth_model::Protocol::Tcp)
+        .by_name(&name, Protocol::Tcp)
         .expect("imported");
-    assert_eq!(
-        route.import_port.map(corinth_model::PortNumber::get),
-        Some(20_000)
-    );
+    assert_eq!(route.import_port.map(PortNumber::get), Some(20_000));
     let targets: Vec<_> = route
         .candidates
         .iter()
@@ -263,14 +271,28 @@ fn tables_hold_what_was_configured_and_own_endpoints_join_imports() {
         .exports
         .view(&south)
         .expect("something is exported to south");
-    assert!(view.lookup(&name, corinth_model::Protocol::Tcp).is_some());
+    assert!(view.lookup(&name, Protocol::Tcp).is_some());
     let orders = RouteName::parse("5432.orders.shop.svc.clusterset.local").expect("a route name");
     let orders = tables
         .routes
-        .by_name(&orders, corinth_model::Protocol::Tcp)
+        .by_name(&orders, Protocol::Tcp)
         .expect("imported");
     assert!(matches!(orders.candidates[1].target, Target::Cluster(_)));
     assert_eq!(orders.candidates[1].priority, 1);
+}
+
+#[test]
+fn one_number_may_be_the_import_port_of_a_service_over_tcp_and_of_one_over_udp() {
+    let text = "cluster: east\npeers: [{name: west, bundle: w, acceptOnly: true}]\nlisten: {admin: '127.0.0.1:20001'}\n\
+         imports:\n  - {service: a.b, port: 53, from: [west], importPort: 20053}\n\
+         \x20 - {service: a.b, port: 53, protocol: udp, from: [west], importPort: 20053}\n\
+         \x20 - {service: c.d, port: 1, protocol: udp, from: [west], importPort: 20001}\n";
+    let tables = good(text).tables(1).expect("they are two ports");
+    let port = PortNumber::new(20_053).expect("not zero");
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let route = tables.routes.by_import_port(port, protocol);
+        assert_eq!(route.map(|route| route.protocol), Some(protocol));
+    }
 }
 
 #[test]
@@ -283,7 +305,7 @@ fn chosen_ports_avoid_every_listener_and_stay_after_a_reload() {
         settings
             .imports
             .iter()
-            .map(|i| i.import_port.map_or(0, corinth_model::PortNumber::get))
+            .map(|i| i.import_port.map_or(0, PortNumber::get))
             .collect::<Vec<_>>()
     };
     let mut settings = good(text);

@@ -10,6 +10,7 @@ use corinth_api::{StreamOpen, StreamReply};
 use corinth_model::{Failure, GatewayId};
 
 use super::{
+    datagram::MemoryDatagrams,
     link::MemoryLink,
     wire::{BUFFER_BYTES, Broken, Load, Side, Wire},
 };
@@ -95,6 +96,10 @@ impl MemoryStream {
 
     pub(crate) fn peer(&self) -> &GatewayId {
         self.link.peer()
+    }
+
+    pub(crate) fn datagrams(&self) -> MemoryDatagrams {
+        MemoryDatagrams::beside(&self.wire, self.side)
     }
 
     pub(crate) fn split(&mut self) -> (MemoryReadHalf<'_>, MemoryWriteHalf<'_>) {

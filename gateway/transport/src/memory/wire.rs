@@ -6,12 +6,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use corinth_api::StreamReply;
 use corinth_model::Failure;
 use parking_lot::Mutex;
 
 use super::path::{End, Path};
-use crate::{Fill, StreamError};
+use crate::{Fill, StreamError, datagram::Inbox};
 
 /// Bytes one direction holds between the two halves, on their way and arrived together.
 pub(super) const BUFFER_BYTES: usize = 64 << 10;
@@ -110,6 +111,8 @@ pub(super) struct Wire {
     /// The end of the path whose gateway opened the stream.
     opened_by: End,
     lanes: Mutex<Lanes>,
+    for_opener: Inbox,
+    for_acceptor: Inbox,
 }
 
 /// Both directions, named by who sends.
@@ -172,6 +175,8 @@ impl Wire {
             number,
             opened_by,
             lanes: Mutex::default(),
+            for_opener: Inbox::default(),
+            for_acceptor: Inbox::default(),
         }
     }
 
@@ -254,6 +259,27 @@ impl Wire {
         lane.poll_broken(context)
     }
 
+    /// The datagrams that came for `side`.
+    pub(super) fn inbox(&self, side: Side) -> &Inbox {
+        match side {
+            Side::Opener => &self.for_opener,
+            Side::Acceptor => &self.for_acceptor,
+        }
+    }
+
+    /// A datagram of `side` passes, unless nothing does.
+    pub(super) fn pass(&self, datagram: Bytes, side: Side) {
+        if !self.path.is_black() {
+            self.inbox(side.other()).put(datagram);
+        }
+    }
+
+    /// No datagram comes any more.
+    fn end_datagrams(&self) {
+        self.for_opener.end();
+        self.for_acceptor.end();
+    }
+
     /// `side` gives the stream up, or loses its connection: it reads and writes no more, and the other
     /// side is told as soon as the path lets it.
     pub(super) fn break_off(&self, side: Side, broken: Broken) {
@@ -264,6 +290,8 @@ impl Wire {
             // A header that arrives only now belongs to a stream that is over.
             lanes.arrive(side);
         }
+        drop(lanes);
+        self.end_datagrams();
     }
 
     /// The connection is gone on both sides at once.
@@ -273,6 +301,8 @@ impl Wire {
             lanes.from(side).travelling = Load::default();
             lanes.cut(side);
         }
+        drop(lanes);
+        self.end_datagrams();
     }
 
     /// The connection is gone for the gateway at `end`.

@@ -27,10 +27,10 @@ const INCOMING_TOTAL_BYTES: u64 = 8 << 20;
 const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 /// What we hold for such a one.
 const STRANGER_SEND_BYTES: u64 = 256 << 10;
-/// Datagrams that wait, in each direction; they carry probes.
-const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
 /// Messages of a handshake that arrived out of order.
 const HANDSHAKE_BYTES: usize = 24 << 10;
+/// Datagrams of one connection that wait in either direction; beyond it the oldest are thrown away.
+const DATAGRAMS_BYTES: usize = 1 << 20;
 /// Silence that a middlebox takes for an end is shorter than this.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Before anything is measured; a quarter of a second is lost if the first packet is.
@@ -148,8 +148,9 @@ fn transport(
     config.stream_receive_window(varint(window::of_a_stream(window_bytes)));
     config.send_window(STRANGER_SEND_BYTES);
     config.send_fairness(true);
-    config.datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES));
-    config.datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES);
+    // Nobody sends one before the handshake has proved who it is.
+    config.datagram_receive_buffer_size(Some(DATAGRAMS_BYTES));
+    config.datagram_send_buffer_size(DATAGRAMS_BYTES);
     config.crypto_buffer_size(HANDSHAKE_BYTES);
     config.max_idle_timeout(IdleTimeout::try_from(settings.timeouts.idle).ok());
     config.keep_alive_interval(Some(KEEP_ALIVE));

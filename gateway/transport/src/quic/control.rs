@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use super::{
-    Shared, code,
+    Shared, code, datagram,
     frames::{self, Control, Said},
     handshake::{self, explain},
     link::QuicLink,
@@ -166,7 +166,7 @@ async fn carry(
     mut control: Control,
     side: Side,
 ) {
-    control.hear(frames::sort_datagrams(&tunnel));
+    control.hear(datagram::sort(&tunnel));
     tokio::spawn(serve::streams(
         Arc::clone(&shared),
         Arc::clone(&link),

@@ -3,23 +3,18 @@
 //! A datagram waits for no credit. Streams that nobody reads may use up all that a connection has, and a path must not
 //! count as dead for it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendDatagramError, SendStream};
 use tokio::{sync::mpsc, time::timeout};
-use tracing::debug;
 
-use super::tunnel::Tunnel;
+use super::datagram::PROBE;
 use crate::{
     StreamError,
     tls::frame::{self, HEADER_BYTES, Kind},
 };
 
-/// The first byte of a datagram with a probe; others have another one.
-const PROBE: u8 = 0;
-/// Probes that wait to be looked at. More are lost, as on any network.
-const PROBES_MAX: usize = 16;
 /// What may wait to be sent. More waits only for a peer that asks and does not listen.
 const OUTGOING_MAX_BYTES: usize = 4 << 10;
 /// What is read at once.
@@ -50,22 +45,6 @@ pub(super) struct Control {
     incoming: Vec<u8>,
     /// `None` before anybody sorts datagrams.
     probes: Option<mpsc::Receiver<Bytes>>,
-}
-
-/// Sorts the datagrams of a connection until it ends, and hands probes to the receiver that is returned.
-pub(super) fn sort_datagrams(tunnel: &Arc<Tunnel>) -> mpsc::Receiver<Bytes> {
-    let (found, probes) = mpsc::channel(PROBES_MAX);
-    let quic = tunnel.quic.clone();
-    tokio::spawn(async move {
-        while let Ok(datagram) = quic.read_datagram().await {
-            match datagram.first() {
-                // Without room it is lost, and the next one is not.
-                Some(&PROBE) => drop(found.try_send(datagram)),
-                Some(_) | None => debug!("a datagram of an unknown kind"),
-            }
-        }
-    });
-    probes
 }
 
 impl Control {

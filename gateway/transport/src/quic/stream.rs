@@ -21,11 +21,12 @@ use quinn::{RecvStream, SendStream};
 
 use super::{
     code::{code_of, read_failed, write_failed},
+    datagram::QuicDatagrams,
     link::QuicLink,
     tunnel::Tunnel,
 };
 use crate::{
-    Fill, StreamError,
+    Expiry, Fill, StreamError,
     buffer::{Buffer, SLICES_MAX, Size, reserve},
 };
 
@@ -128,6 +129,19 @@ impl QuicStream {
             && self.reader.stop(failure)
         {
             self.received = Received::Ended;
+        }
+    }
+
+    /// The datagrams beside it.
+    pub(crate) fn datagrams(&self) -> QuicDatagrams {
+        QuicDatagrams::beside(self.reader.recv.id(), &self.place.tunnel)
+    }
+
+    /// When the certificates of its connection expire.
+    pub(crate) fn expiry(&self) -> Expiry {
+        Expiry {
+            retire_at: self.place.tunnel.retire_at,
+            not_after: self.place.tunnel.not_after,
         }
     }
 

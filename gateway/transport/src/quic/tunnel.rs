@@ -21,6 +21,7 @@ use super::{
     code::code_of,
     config::varint,
     connections::Entered,
+    datagram::Inboxes,
     farewell::Farewells,
     window::{self, Share},
 };
@@ -46,6 +47,8 @@ pub(super) struct Tunnel {
     pub(super) retire_at: u64,
     /// Unix seconds from which its successor is dialled: as much earlier again, so that there is time to fail.
     pub(super) renew_at: u64,
+    /// What comes beside its streams.
+    pub(super) inboxes: Inboxes,
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
     /// What was said last on streams that are over.
@@ -100,6 +103,7 @@ impl Tunnel {
             not_after,
             retire_at,
             renew_at: retire_at.saturating_sub(not_after - retire_at),
+            inboxes: Inboxes::default(),
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
             window: Mutex::new(Window {

@@ -18,7 +18,7 @@ use super::{
     record::Schedule,
     writer::Writer,
 };
-use crate::{Fill, StreamError};
+use crate::{Expiry, Fill, StreamError};
 
 /// One stream on a TLS connection.
 pub(crate) struct TlsStream {
@@ -72,6 +72,15 @@ impl TlsStream {
 
     pub(crate) fn peer(&self) -> &GatewayId {
         &self.peer
+    }
+
+    /// When the certificates of its connection expire.
+    pub(crate) fn expiry(&self) -> Expiry {
+        let connection = self.connection.as_ref();
+        Expiry {
+            retire_at: connection.map_or(0, |connection| connection.retire_at),
+            not_after: connection.map_or(0, |connection| connection.not_after),
+        }
     }
 
     pub(crate) fn split(&mut self) -> (TlsReadHalf<'_>, TlsWriteHalf<'_>) {

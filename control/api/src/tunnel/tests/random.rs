@@ -71,6 +71,7 @@ fn kinds() -> impl Strategy<Value = StreamKind> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
     prop_oneof![
         1 => Just(StreamKind::Peering),
+        1 => Just(StreamKind::Flows),
         9 => (route, protocol).prop_map(|(route, protocol)| StreamKind::Service { route, protocol }),
     ]
 }

@@ -472,20 +472,26 @@ fn import(
         let message = "`tls: false` contradicts `names`, which clients ask for by TLS";
         found.add(at, message, "remove `tls: false`");
     }
+    let import_port = map.optional::<PortNumber>("importPort", found);
+    let import_port = import_port.map(|one| one.value);
     let declared = DeclaredImport {
-        import_port: map
-            .optional::<PortNumber>("importPort", found)
-            .map(|one| one.value),
+        import_ports: import_port
+            .into_iter()
+            .flat_map(|port| [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol, port)))
+            .collect(),
+        protocols: BTreeSet::new(),
         sources: sources(&map, found),
         replay: map.optional::<Replay>("replay", found).map(|one| one.value),
         tls: tls.map_or(!names.is_empty(), |one| one.value),
         sni_names: names,
     };
     let (service, port) = (service?, port?);
-    let import_port = declared.import_port;
-    let is_taken = imports
-        .values()
-        .any(|other| other.import_port.is_some() && other.import_port == import_port);
+    let is_taken = import_port.is_some_and(|port| {
+        let mut others = imports
+            .values()
+            .flat_map(|other| other.import_ports.values());
+        others.any(|other| *other == port)
+    });
     if is_taken {
         let hint = "give each imported service port an import port of its own";
         found.add(map.at, "another import has this `importPort`", hint);

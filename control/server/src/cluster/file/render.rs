@@ -257,7 +257,7 @@ fn imports(declared: &Declared) -> Vec<Import> {
         Import {
             service: service.to_string(),
             port: port.get(),
-            import_port: import.import_port.map(corinth_model::PortNumber::get),
+            import_port: import.import_ports.values().next().map(|port| port.get()),
             from: import.sources.iter().map(source).collect(),
             names: texts(&import.sni_names),
             tls: import.tls,

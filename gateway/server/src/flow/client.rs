@@ -1,0 +1,300 @@
+//! What passes between one client address and one import port, and where it goes just now.
+//!
+//! The first datagrams of a flow leave with its OPEN and are kept until the answer, so that a refusal or a failed dial
+//! takes the next candidate. From then on datagrams go straight from socket to trunk and back.
+
+use std::{io, sync::Arc};
+
+use corinth_api::{FlowNumber, StreamOpen, StreamReply};
+use corinth_core::Outcome;
+use corinth_model::{Failure, Reason};
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::{net::UdpSocket, sync::Notify};
+use tracing::trace;
+
+use super::{near::Port, socket::Ends, tally::Tally, trunk::Trunk};
+use crate::relay::Side;
+
+/// Datagrams of a flow that are kept until it is accepted.
+const KEPT_MAX: usize = 16;
+/// Their bytes.
+const KEPT_MAX_BYTES: usize = 16 << 10;
+
+/// What passes between one client address and one import port.
+pub(super) struct Flow {
+    pub(super) ends: Ends,
+    pub(super) port: Arc<Port>,
+    pub(super) tally: Tally,
+    state: Mutex<State>,
+    /// There is a verdict.
+    decided: Notify,
+}
+
+struct State {
+    way: Way,
+    verdict: Option<Verdict>,
+}
+
+/// Where the client's datagrams go.
+enum Way {
+    /// Nowhere yet.
+    Seeking(Kept),
+    /// To a peer that has not answered.
+    Asked {
+        trunk: Arc<Trunk>,
+        number: FlowNumber,
+        kept: Kept,
+    },
+    Peer {
+        trunk: Arc<Trunk>,
+        number: FlowNumber,
+    },
+    Endpoint(Arc<UdpSocket>),
+    Over,
+}
+
+/// The first datagrams.
+#[derive(Default)]
+struct Kept {
+    datagrams: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+/// What was decided elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verdict {
+    Reply(StreamReply),
+    /// The attempt is over, and nothing was delivered.
+    Unsent(Outcome),
+    /// The way is gone.
+    Lost(Failure),
+    Ended(Reason),
+}
+
+impl Kept {
+    /// Keeps one more, if there is room. The first may have any size.
+    fn keep(&mut self, datagram: &[u8]) -> bool {
+        let is_first = self.datagrams.is_empty();
+        let has_room =
+            self.datagrams.len() < KEPT_MAX && self.bytes + datagram.len() <= KEPT_MAX_BYTES;
+        if is_first || has_room {
+            self.bytes += datagram.len();
+            self.datagrams.push(datagram.to_vec());
+        }
+        is_first || has_room
+    }
+}
+
+impl Flow {
+    /// A flow that has said nothing yet.
+    pub(super) fn new(ends: Ends, port: Arc<Port>) -> Self {
+        Self {
+            ends,
+            tally: Tally::new(Side::Client),
+            port,
+            state: Mutex::new(State {
+                way: Way::Seeking(Kept::default()),
+                verdict: None,
+            }),
+            decided: Notify::new(),
+        }
+    }
+
+    /// Takes a datagram of the client.
+    pub(super) fn take(&self, datagram: &[u8]) {
+        let mut state = self.state.lock();
+        let dropped = match &mut state.way {
+            Way::Seeking(kept) => u64::from(!kept.keep(datagram)),
+            Way::Asked {
+                trunk,
+                number,
+                kept,
+            } => {
+                if kept.keep(datagram) {
+                    trunk.send_first(*number, datagram)
+                } else {
+                    1
+                }
+            }
+            Way::Peer { trunk, number } => trunk.send(*number, datagram),
+            Way::Endpoint(socket) => match SockRef::from(&**socket).send(datagram) {
+                Ok(_) => 0,
+                Err(error) => {
+                    if let Some(failure) = failure_of(&error) {
+                        state.verdict = Some(Verdict::Ended(Reason::Failed(failure)));
+                        self.decided.notify_one();
+                    }
+                    1
+                }
+            },
+            Way::Over => 1,
+        };
+        drop(state);
+        self.tally.took(datagram.len());
+        self.tally.drop_some(dropped);
+    }
+
+    /// Gives a datagram of the endpoint to the client.
+    pub(super) fn give(&self, datagram: &[u8]) {
+        match self.port.socket.send(self.ends, datagram) {
+            Ok(()) => self.tally.gave(datagram.len()),
+            Err(error) => {
+                trace!(client = %self.ends.client, %error, "an answer could not be sent");
+                self.tally.drop_some(1);
+            }
+        }
+    }
+
+    /// The peer has answered.
+    pub(super) fn answered(&self, reply: StreamReply) {
+        let mut state = self.state.lock();
+        if reply == StreamReply::Accepted {
+            state.way = match std::mem::replace(&mut state.way, Way::Over) {
+                Way::Asked { trunk, number, .. } => Way::Peer { trunk, number },
+                // Answered before, or given up.
+                other @ (Way::Seeking(_) | Way::Peer { .. } | Way::Endpoint(_) | Way::Over) => {
+                    state.way = other;
+                    return;
+                }
+            };
+        }
+        state.verdict = Some(Verdict::Reply(reply));
+        drop(state);
+        self.decided.notify_one();
+    }
+
+    /// The attempt is over, and nothing was delivered.
+    pub(super) fn unsent(&self, outcome: Outcome) {
+        self.decide(Verdict::Unsent(outcome));
+    }
+
+    /// The way to the peer is gone.
+    pub(super) fn lost(&self, failure: Failure) {
+        self.decide(Verdict::Lost(failure));
+    }
+
+    /// The flow was ended elsewhere.
+    pub(super) fn ended(&self, reason: Reason) {
+        self.decide(Verdict::Ended(reason));
+    }
+
+    fn decide(&self, verdict: Verdict) {
+        self.state.lock().verdict = Some(verdict);
+        self.decided.notify_one();
+    }
+
+    pub(super) async fn verdict(&self) -> Verdict {
+        loop {
+            if let Some(verdict) = self.state.lock().verdict.take() {
+                return verdict;
+            }
+            self.decided.notified().await;
+        }
+    }
+
+    /// Asks a peer, and says what the client has said so far. `None` if the trunk is over.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        trunk: &Arc<Trunk>,
+        header: &StreamOpen,
+    ) -> Option<FlowNumber> {
+        let mut state = self.state.lock();
+        state.verdict = None;
+        let number = trunk.open(self, header)?;
+        let kept = match std::mem::replace(&mut state.way, Way::Over) {
+            Way::Seeking(kept) | Way::Asked { kept, .. } => kept,
+            Way::Peer { .. } | Way::Endpoint(_) | Way::Over => Kept::default(),
+        };
+        let first = kept.datagrams.iter();
+        let dropped = first
+            .map(|datagram| trunk.send_first(number, datagram))
+            .sum();
+        state.way = Way::Asked {
+            trunk: Arc::clone(trunk),
+            number,
+            kept,
+        };
+        drop(state);
+        self.tally.drop_some(dropped);
+        Some(number)
+    }
+
+    /// The attempt is over: what was kept waits for the next one. `true` if something had been said.
+    pub(super) fn seek(&self) -> bool {
+        let mut state = self.state.lock();
+        state.verdict = None;
+        let kept = match std::mem::replace(&mut state.way, Way::Over) {
+            Way::Seeking(kept) | Way::Asked { kept, .. } => kept,
+            Way::Peer { .. } | Way::Endpoint(_) | Way::Over => Kept::default(),
+        };
+        let has_spoken = !kept.datagrams.is_empty();
+        state.way = Way::Seeking(kept);
+        has_spoken
+    }
+
+    /// From now on the client speaks to an endpoint here.
+    pub(super) fn speak_to(&self, endpoint: &Arc<UdpSocket>) -> Result<(), Failure> {
+        let mut state = self.state.lock();
+        let way = Way::Endpoint(Arc::clone(endpoint));
+        if let Way::Seeking(kept) = std::mem::replace(&mut state.way, way) {
+            for datagram in &kept.datagrams {
+                // An endpoint on this machine may refuse at once; others are found out later.
+                if let Err(error) = SockRef::from(&**endpoint).send(datagram)
+                    && let Some(failure) = failure_of(&error)
+                {
+                    state.way = Way::Seeking(kept);
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more; a peer is told.
+    pub(super) fn finish(&self, reason: Reason) {
+        let way = std::mem::replace(&mut self.state.lock().way, Way::Over);
+        match way {
+            Way::Asked { trunk, number, .. } | Way::Peer { trunk, number } => {
+                trunk.end(number, reason);
+            }
+            Way::Seeking(_) | Way::Endpoint(_) | Way::Over => {}
+        }
+    }
+
+    /// Its port knows it no more.
+    pub(super) fn leave(&self) {
+        self.port.forget(self.ends);
+    }
+}
+
+/// What an endpoint's socket says of the endpoint; `None` for what passes.
+pub(super) fn failure_of(error: &io::Error) -> Option<Failure> {
+    let is_unreachable = matches!(
+        error.kind(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
+    );
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return Some(Failure::EndpointRefused);
+    }
+    is_unreachable.then_some(Failure::EndpointUnreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_datagrams_are_kept_up_to_a_number_and_to_a_size() {
+        let mut many = Kept::default();
+        assert!((0..KEPT_MAX).all(|_| many.keep(b"small")));
+        assert!(!many.keep(b"small"));
+        let mut large = Kept::default();
+        assert!(large.keep(&[0; 65_507]), "the first may have any size");
+        assert!(!large.keep(b"x"));
+        let mut mixed = Kept::default();
+        assert!(mixed.keep(&[0; KEPT_MAX_BYTES - 1]));
+        assert!(mixed.keep(b"x"));
+        assert!(!mixed.keep(b"x"));
+    }
+}

@@ -1,0 +1,196 @@
+//! Flows of local clients come in at the socket of an import port, one for each worker. Nothing is ever sent to an address
+//! that has not sent first.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use corinth_daemon::drain::Phase;
+use corinth_model::{Failure, PortNumber, Reason, Refusal};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, oneshot},
+    task::coop::consume_budget,
+    time::Instant,
+};
+use tracing::warn;
+
+use super::{
+    client::Flow,
+    session,
+    socket::{ClientSocket, Ends},
+    trunk::Trunks,
+};
+use crate::{
+    record::{Intake, Record},
+    relay::Carried,
+    shared::Shared,
+};
+
+/// Between two records of flows that one port refused by its limits: who floods is not to fill the log.
+const REFUSAL_RECORD_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Serves one import port on one worker until told to close.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    trunks: Arc<Trunks>,
+    socket: std::net::UdpSocket,
+    number: PortNumber,
+    mut closing: oneshot::Receiver<oneshot::Sender<()>>,
+) {
+    let socket = match ClientSocket::new(socket) {
+        Ok(socket) => socket,
+        Err(error) => return warn!(port = %number, %error, "a socket for flows is of no use"),
+    };
+    let port = Arc::new(Port {
+        number,
+        socket,
+        trunks,
+        flows: Mutex::default(),
+        is_closed: AtomicBool::new(false),
+        left: Notify::new(),
+        refused_at: Mutex::new(None),
+    });
+    let done = tokio::select! {
+        done = &mut closing => done,
+        never = port.listen(&shared) => match never {},
+    };
+    port.take_all(&shared);
+    port.is_closed.store(true, Relaxed);
+    if let Ok(done) = done {
+        let _ = done.send(());
+    }
+    if shared.drain.phase() < Phase::Draining {
+        // The import is gone, and with it what was at its port.
+        for flow in port.flows() {
+            flow.ended(Reason::Failed(Failure::Withdrawn));
+        }
+        return;
+    }
+    tokio::select! {
+        () = port.emptied() => {}
+        never = port.listen(&shared) => match never {},
+    }
+}
+
+/// An import port on one worker.
+pub(super) struct Port {
+    pub(super) number: PortNumber,
+    pub(super) socket: ClientSocket,
+    pub(super) trunks: Arc<Trunks>,
+    flows: Mutex<BTreeMap<Ends, Arc<Flow>>>,
+    /// New flows are not taken.
+    is_closed: AtomicBool,
+    /// A flow has gone.
+    left: Notify,
+    /// When the last flow was recorded that the limits refused.
+    refused_at: Mutex<Option<Instant>>,
+}
+
+impl Port {
+    async fn listen(self: &Arc<Self>, shared: &Arc<Shared>) -> Infallible {
+        loop {
+            // An error is that of the last datagram that could not be delivered, or the reactor's.
+            if self.socket.readable().await.is_ok() {
+                self.take(shared);
+            }
+            consume_budget().await;
+        }
+    }
+
+    /// Takes a batch; `false` if there was none.
+    fn take(self: &Arc<Self>, shared: &Arc<Shared>) -> bool {
+        let taken = self
+            .socket
+            .take(|ends, datagram| self.datagram(shared, ends, datagram));
+        !matches!(taken, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Takes what the kernel has queued, within reason.
+    fn take_all(self: &Arc<Self>, shared: &Arc<Shared>) {
+        const BATCHES: usize = 64;
+        let _ = (0..BATCHES).take_while(|_| self.take(shared)).count();
+    }
+
+    fn datagram(self: &Arc<Self>, shared: &Arc<Shared>, ends: Ends, datagram: &[u8]) {
+        let known = self.flows.lock().get(&ends).map(Arc::clone);
+        let flow = match known {
+            Some(flow) => flow,
+            None => match self.begin(shared, ends) {
+                Ok(flow) => flow,
+                Err(refusal) => {
+                    shared.telemetry.datagrams_dropped(refusal.name(), 1);
+                    return;
+                }
+            },
+        };
+        flow.take(datagram);
+    }
+
+    fn begin(self: &Arc<Self>, shared: &Arc<Shared>, ends: Ends) -> Result<Arc<Flow>, Refusal> {
+        if self.is_closed.load(Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        let place = shared
+            .flows
+            .of_client(ends.client.ip())
+            .inspect_err(|refusal| {
+                self.record_refused(shared, ends, *refusal);
+            })?;
+        let flow = Arc::new(Flow::new(ends, Arc::clone(self)));
+        self.flows.lock().insert(ends, Arc::clone(&flow));
+        // Taken before the task runs: a drain waits for what was accepted, not only for what has begun.
+        let working = shared.drain.guard();
+        let (shared, flow_of_task) = (Arc::clone(shared), Arc::clone(&flow));
+        tokio::spawn(async move {
+            let was_accepted = session::run(&shared, &flow_of_task).await;
+            drop(working);
+            session::pause(&shared, was_accepted).await;
+            flow_of_task.leave();
+            drop(place);
+        });
+        Ok(flow)
+    }
+
+    fn record_refused(&self, shared: &Shared, ends: Ends, refusal: Refusal) {
+        let now = Instant::now();
+        let mut refused_at = self.refused_at.lock();
+        if refused_at.is_some_and(|at| now < at + REFUSAL_RECORD_INTERVAL) {
+            return;
+        }
+        *refused_at = Some(now);
+        drop(refused_at);
+        let now = std::time::Instant::now();
+        let record = Record::open(&shared.telemetry, Intake::Flow, source_of(ends), now);
+        record.close(&Carried::default(), Reason::Refused(refusal), now);
+    }
+
+    /// A flow has ended.
+    pub(super) fn forget(&self, ends: Ends) {
+        self.flows.lock().remove(&ends);
+        self.left.notify_one();
+    }
+
+    fn flows(&self) -> Vec<Arc<Flow>> {
+        self.flows.lock().values().map(Arc::clone).collect()
+    }
+
+    async fn emptied(&self) {
+        while !self.flows.lock().is_empty() {
+            self.left.notified().await;
+        }
+    }
+}
+
+/// Where a client is, in the form in which it is shown and counted.
+pub(super) fn source_of(ends: Ends) -> SocketAddr {
+    SocketAddr::new(ends.client.ip().to_canonical(), ends.client.port())
+}

@@ -1,0 +1,264 @@
+//! What leaves for a peer: frames of flows on their stream, and datagrams beside it where they fit.
+//!
+//! Whoever puts something here never waits. Datagrams that find no room push out the oldest; what opens, answers and
+//! ends flows is never thrown away, and a peer that lets too much of it pile up loses the stream.
+
+use std::{collections::VecDeque, sync::OnceLock};
+
+use corinth_api::{FlowFrame, FlowNumber, StreamOpen, StreamReply};
+use corinth_model::{Failure, Reason};
+use corinth_transport::{Datagrams, Sent, WriteHalf};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::relay;
+
+/// Datagrams that wait for the stream: a tenth of a second at 80 Mbit/s. Later ones are better than older ones.
+const DATA_MAX_BYTES: usize = 1 << 20;
+/// What opens, answers and ends flows, while the peer does not read: thousands of flows.
+const WORDS_MAX_BYTES: usize = 1 << 20;
+/// So much is handed to the stream at once.
+const BATCH_BYTES: usize = 64 << 10;
+/// What each frame counts for beyond its bytes.
+const PLACE_BYTES: usize = 64;
+
+/// What leaves for a peer.
+#[derive(Default)]
+pub(super) struct Outlet {
+    queued: Mutex<Queued>,
+    /// Something was put, or the end.
+    filled: Notify,
+    beside: OnceLock<Datagrams>,
+}
+
+#[derive(Default)]
+struct Queued {
+    /// Counts frames, so that both kinds leave in the order in which they came.
+    next: u64,
+    words: Lane,
+    data: Lane,
+    has_overflowed: bool,
+    is_closed: bool,
+}
+
+/// Frames of one kind, the oldest first.
+#[derive(Default)]
+struct Lane {
+    frames: VecDeque<(u64, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Outlet {
+    /// From now on datagrams that fit leave beside the stream.
+    pub(super) fn lead_beside(&self, datagrams: Option<Datagrams>) {
+        if let Some(datagrams) = datagrams {
+            // Only the first ones are ever led here.
+            let _ = self.beside.set(datagrams);
+        }
+    }
+
+    /// The datagrams beside the stream.
+    pub(super) fn beside(&self) -> Option<&Datagrams> {
+        self.beside.get()
+    }
+
+    pub(super) fn open(&self, flow: FlowNumber, header: &StreamOpen) {
+        self.word(|out| FlowFrame::put_open(flow, header, out));
+    }
+
+    pub(super) fn reply(&self, flow: FlowNumber, reply: &StreamReply) {
+        self.word(|out| FlowFrame::put_reply(flow, reply, out));
+    }
+
+    pub(super) fn end(&self, flow: FlowNumber, reason: Reason) {
+        self.word(|out| FlowFrame::put_end(flow, reason, out));
+    }
+
+    /// Sends a datagram the way that suits its size. Returns how many were thrown away for it, or with it.
+    pub(super) fn datagram(&self, flow: FlowNumber, bytes: &[u8]) -> u64 {
+        if let Some(beside) = self.beside.get() {
+            let mut head = Vec::with_capacity(8);
+            flow.put(&mut head);
+            match beside.try_send(&head, bytes) {
+                Sent::Queued { evicted } => return u64::from(evicted),
+                Sent::TooLarge => {}
+                Sent::Ended => return 1,
+            }
+        }
+        self.data(flow, bytes)
+    }
+
+    /// Sends a datagram on the stream, behind what was put there before.
+    pub(super) fn data(&self, flow: FlowNumber, bytes: &[u8]) -> u64 {
+        let mut frame = Vec::with_capacity(bytes.len() + 8);
+        if !FlowFrame::put_data(flow, bytes, &mut frame) {
+            return 1;
+        }
+        let mut queued = self.queued.lock();
+        let number = queued.number();
+        queued.data.push(number, frame);
+        let mut dropped = 0;
+        while queued.data.bytes > DATA_MAX_BYTES && queued.data.pop().is_some() {
+            dropped += 1;
+        }
+        drop(queued);
+        self.filled.notify_one();
+        dropped
+    }
+
+    /// After what is queued the stream ends.
+    pub(super) fn close(&self) {
+        self.queued.lock().is_closed = true;
+        self.filled.notify_one();
+    }
+
+    fn word(&self, put: impl FnOnce(&mut Vec<u8>)) {
+        let mut frame = Vec::with_capacity(128);
+        put(&mut frame);
+        let mut queued = self.queued.lock();
+        let number = queued.number();
+        queued.words.push(number, frame);
+        queued.has_overflowed |= queued.words.bytes > WORDS_MAX_BYTES;
+        drop(queued);
+        self.filled.notify_one();
+    }
+
+    /// Writes what is put until the end was put.
+    pub(super) async fn write(&self, to_peer: &mut WriteHalf<'_>) -> Result<(), Failure> {
+        let mut batch = Vec::new();
+        loop {
+            let is_last = self.batch(&mut batch)?;
+            let mut left = &batch[..];
+            while !left.is_empty() {
+                let taken = to_peer.lend(left.len(), |room| relay::copy(left, room));
+                let taken = taken.map_err(|_| Failure::TunnelCut)?;
+                left = &left[taken..];
+                if taken == 0 {
+                    to_peer.flush().await.map_err(relay::failure_of)?;
+                }
+            }
+            to_peer.flush().await.map_err(relay::failure_of)?;
+            if is_last {
+                to_peer.put_end().map_err(relay::failure_of)?;
+                return to_peer.flush().await.map_err(relay::failure_of);
+            }
+            if batch.is_empty() {
+                self.filled.notified().await;
+            }
+        }
+    }
+
+    /// Takes the frames that leave next; `true` if nothing follows them.
+    fn batch(&self, batch: &mut Vec<u8>) -> Result<bool, Failure> {
+        batch.clear();
+        let mut queued = self.queued.lock();
+        if queued.has_overflowed {
+            return Err(Failure::PeerTimeout);
+        }
+        while batch.len() < BATCH_BYTES
+            && let Some(frame) = queued.pop()
+        {
+            batch.extend_from_slice(&frame);
+        }
+        Ok(queued.is_closed && queued.words.frames.is_empty() && queued.data.frames.is_empty())
+    }
+}
+
+impl Queued {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The oldest frame of either kind.
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let first = |lane: &Lane| lane.frames.front().map_or(u64::MAX, |(number, _)| *number);
+        if first(&self.words) <= first(&self.data) {
+            return self.words.pop();
+        }
+        self.data.pop()
+    }
+}
+
+impl Lane {
+    fn push(&mut self, number: u64, frame: Vec<u8>) {
+        self.bytes += frame.len() + PLACE_BYTES;
+        self.frames.push_back((number, frame));
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let (_, frame) = self.frames.pop_front()?;
+        self.bytes -= frame.len() + PLACE_BYTES;
+        Some(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corinth_api::FlowFrames;
+
+    use super::*;
+
+    fn number(number: u32) -> FlowNumber {
+        FlowNumber::new(number).unwrap()
+    }
+
+    /// What leaves, in order: number and payload of DATA, number alone of END.
+    fn leaving(outlet: &Outlet) -> Vec<(u32, Option<Vec<u8>>)> {
+        let (mut frames, mut batch, mut seen) = (FlowFrames::default(), Vec::new(), Vec::new());
+        loop {
+            outlet.batch(&mut batch).unwrap();
+            if batch.is_empty() {
+                return seen;
+            }
+            frames.feed(&batch);
+            while let Some(frame) = frames.take().unwrap() {
+                seen.push(match frame {
+                    FlowFrame::Data(flow, bytes) => (flow.get(), Some(bytes.to_vec())),
+                    FlowFrame::End(flow, _) => (flow.get(), None),
+                    FlowFrame::Open(..) | FlowFrame::Reply(..) => panic!("nobody put it"),
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn frames_leave_in_the_order_in_which_they_came() {
+        let outlet = Outlet::default();
+        assert_eq!(outlet.data(number(1), b"a"), 0);
+        outlet.end(number(1), Reason::Completed);
+        assert_eq!(outlet.data(number(2), b"b"), 0);
+        let expected = vec![
+            (1, Some(b"a".to_vec())),
+            (1, None),
+            (2, Some(b"b".to_vec())),
+        ];
+        assert_eq!(leaving(&outlet), expected);
+    }
+
+    #[test]
+    fn without_room_the_oldest_datagrams_go_and_no_word_does() {
+        let outlet = Outlet::default();
+        outlet.end(number(7), Reason::Completed);
+        let datagram = vec![0; 10_000];
+        let mut dropped = 0;
+        for flow in 1..=200 {
+            dropped += outlet.data(number(flow), &datagram);
+        }
+        let leaving = leaving(&outlet);
+        assert_eq!(leaving.first(), Some(&(7, None)));
+        assert_eq!(leaving.len() as u64, 201 - dropped);
+        assert!(dropped > 90, "{dropped}");
+        assert_eq!(leaving.last().map(|(flow, _)| *flow), Some(200));
+    }
+
+    #[test]
+    fn a_peer_that_lets_words_pile_up_loses_the_stream() {
+        let outlet = Outlet::default();
+        let mut batch = Vec::new();
+        for flow in 1..=20_000 {
+            outlet.end(number(flow), Reason::Failed(Failure::EndpointRefused));
+        }
+        assert_eq!(outlet.batch(&mut batch), Err(Failure::PeerTimeout));
+    }
+}

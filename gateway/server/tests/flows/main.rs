@@ -1,0 +1,8 @@
+//! Services over UDP between gateways on loopback.
+
+#![allow(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
+
+mod carries;
+mod ends;
+mod limits;
+mod node;
