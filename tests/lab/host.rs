@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::Write,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     panic::resume_unwind,
     process::{Command, Stdio},
@@ -146,6 +146,19 @@ impl Host {
         serve: impl Fn(TcpStream, &Tally) + Send + Sync + 'static,
     ) -> Service {
         Service::start(self.listen(on), serve)
+    }
+
+    /// A socket for datagrams at an address here; with port 0 the kernel picks one. Reading gives up after `patience`.
+    ///
+    /// # Panics
+    /// When the address is taken.
+    pub fn datagrams(&self, on: SocketAddr, patience: Duration) -> UdpSocket {
+        let socket = self.within(|| UdpSocket::bind(on));
+        let socket = socket.unwrap_or_else(|error| panic!("a socket on {on}: {error}"));
+        socket
+            .set_read_timeout(Some(patience))
+            .expect("it is no zero");
+        socket
     }
 
     /// The packet filter of this host.

@@ -49,6 +49,6 @@ pub use load::{Load, Report};
 pub use node::Control;
 pub use pki::{Pki, Site as TlsSite};
 pub use process::{Output, Process};
-pub use programs::{Iperf, Nginx};
+pub use programs::{Dnsmasq, Iperf, Nginx};
 pub use service::{Service, Tally};
 pub use traffic::{Ending, ending, exchange, random_block, read_to_ending, reset};

@@ -11,6 +11,11 @@ pub struct Nginx {
     status: SocketAddr,
 }
 
+/// dnsmasq, a server for names.
+pub struct Dnsmasq {
+    _process: Process,
+}
+
 /// An iperf3 server.
 pub struct Iperf {
     _process: Process,
@@ -84,6 +89,45 @@ impl Nginx {
         let counts = page.stdout.iter().find(|line| line.starts_with(' '));
         let handled = counts.and_then(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
         handled.expect("nginx counts") - 1
+    }
+}
+
+impl Dnsmasq {
+    /// Starts it on `host`: it knows the names that `records` say, as its options spell them, and asks nobody.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(host: &Host, on: SocketAddr, records: &[String]) -> Self {
+        let (address, port) = (on.ip().to_string(), on.port().to_string());
+        let mut command = host.command("dnsmasq");
+        command
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--no-resolv",
+                "--no-hosts",
+            ])
+            .args([
+                "--bind-interfaces",
+                "--log-facility=-",
+                "--user=root",
+                "--pid-file",
+            ])
+            .args([
+                "--edns-packet-max=8192",
+                "--listen-address",
+                &address,
+                "--port",
+                &port,
+            ])
+            .args(records);
+        let process = Process::start("dnsmasq", command);
+        let is_there = |line: &str| line.contains("started, version").then_some(());
+        process
+            .stderr
+            .find(0, WAIT, is_there)
+            .expect("dnsmasq says that it has started");
+        Self { _process: process }
     }
 }
 

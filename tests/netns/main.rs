@@ -52,6 +52,7 @@ mod changes;
 mod fails;
 mod fixture;
 mod floods;
+mod flows;
 mod frames;
 mod links;
 mod names;

@@ -1,12 +1,12 @@
 # Release binaries between real programs, each side in a network namespace of its own.
 # shellcheck shell=bash disable=SC2154
 
-# suite netns: the release binaries with nginx, curl, iperf3, nc and openssl in four network namespaces; as root
+# suite netns: the release binaries with nginx, dnsmasq, curl, iperf3, nc and openssl in four network namespaces; as root
 suite_netns() {
     if ((EUID != 0)); then
         skip netns 'network namespaces need root'
     elif ! need iproute2:ip nftables:nft nginx-light:nginx curl:curl iperf3:iperf3 netcat-openbsd:nc openssl:openssl \
-        wrk:wrk; then
+        wrk:wrk dnsmasq-base:dnsmasq; then
         skip netns "$lacking"
     elif release_binaries; then
         CORINTH_BIN_DIR=$(realpath "$target")/release cargo_tests 1800 netns -p corinth-tests --test netns
