@@ -43,6 +43,8 @@ struct Changing {
     closed: BTreeSet<Listening>,
     /// Somebody else has the tunnel's port for UDP, which no peer needs: told once.
     is_udp_refused: bool,
+    /// Nobody new is taken any more, whatever changes.
+    is_stopping: bool,
 }
 
 /// An import port that cannot be listened on.
@@ -75,6 +77,7 @@ impl Body {
                 listening: BTreeMap::new(),
                 closed: BTreeSet::new(),
                 is_udp_refused: false,
+                is_stopping: false,
             }),
         }
     }
@@ -98,6 +101,7 @@ impl Body {
         let is_told = wanted.is_some();
         let wanted = wanted.unwrap_or_else(|| changing.wanted.clone());
         let doors = match is_listening_anew {
+            _ if changing.is_stopping => Doors::default(),
             true => Doors::all(&changing, &settings, &wanted),
             false => Doors::changed(&changing, &wanted),
         };
@@ -216,9 +220,13 @@ impl Body {
             .collect()
     }
 
-    /// Closes every listener, and returns what tells when their queues are empty.
+    /// Closes every listener for good, and returns what tells when their queues are empty.
     pub(crate) fn close_all(&self) -> Vec<oneshot::Receiver<()>> {
-        let listening = std::mem::take(&mut self.changing.lock().listening);
+        let listening = {
+            let mut changing = self.changing.lock();
+            changing.is_stopping = true;
+            std::mem::take(&mut changing.listening)
+        };
         listening
             .into_iter()
             .flat_map(|(door, bound)| {
@@ -295,6 +303,7 @@ pub(crate) fn times(settings: &Settings) -> Times {
 }
 
 /// What a change asks of listeners.
+#[derive(Default)]
 struct Doors {
     /// To be listened on, and not yet.
     missing: BTreeSet<Listening>,

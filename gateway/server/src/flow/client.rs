@@ -72,6 +72,21 @@ pub(super) enum Verdict {
     Ended(Reason),
 }
 
+impl State {
+    /// An end is the last word.
+    fn decide(&mut self, verdict: Verdict) {
+        if !matches!(self.verdict, Some(Verdict::Ended(_))) {
+            self.verdict = Some(verdict);
+        }
+    }
+
+    /// What was decided of the attempt before is of no interest; an end is.
+    fn begin_anew(&mut self) {
+        self.verdict
+            .take_if(|verdict| !matches!(verdict, Verdict::Ended(_)));
+    }
+}
+
 impl Kept {
     /// Keeps one more, if there is room. The first may have any size.
     fn keep(&mut self, datagram: &[u8]) -> bool {
@@ -122,7 +137,7 @@ impl Flow {
                 Ok(_) => 0,
                 Err(error) => {
                     if let Some(failure) = failure_of(&error) {
-                        state.verdict = Some(Verdict::Ended(Reason::Failed(failure)));
+                        state.decide(Verdict::Ended(Reason::Failed(failure)));
                         self.decided.notify_one();
                     }
                     1
@@ -149,17 +164,22 @@ impl Flow {
     /// The peer has answered.
     pub(super) fn answered(&self, reply: StreamReply) {
         let mut state = self.state.lock();
+        if matches!(state.way, Way::Peer { .. }) {
+            // It has answered before: what it means cannot be known.
+            drop(state);
+            return self.ended(Reason::Failed(Failure::ProtocolViolation));
+        }
         if reply == StreamReply::Accepted {
             state.way = match std::mem::replace(&mut state.way, Way::Over) {
                 Way::Asked { trunk, number, .. } => Way::Peer { trunk, number },
-                // Answered before, or given up.
+                // Given up.
                 other @ (Way::Seeking(_) | Way::Peer { .. } | Way::Endpoint(_) | Way::Over) => {
                     state.way = other;
                     return;
                 }
             };
         }
-        state.verdict = Some(Verdict::Reply(reply));
+        state.decide(Verdict::Reply(reply));
         drop(state);
         self.decided.notify_one();
     }
@@ -180,7 +200,7 @@ impl Flow {
     }
 
     fn decide(&self, verdict: Verdict) {
-        self.state.lock().verdict = Some(verdict);
+        self.state.lock().decide(verdict);
         self.decided.notify_one();
     }
 
@@ -200,7 +220,7 @@ impl Flow {
         header: &StreamOpen,
     ) -> Option<FlowNumber> {
         let mut state = self.state.lock();
-        state.verdict = None;
+        state.begin_anew();
         let number = trunk.open(self, header)?;
         let kept = match std::mem::replace(&mut state.way, Way::Over) {
             Way::Seeking(kept) | Way::Asked { kept, .. } => kept,
@@ -223,7 +243,7 @@ impl Flow {
     /// The attempt is over: what was kept waits for the next one. `true` if something had been said.
     pub(super) fn seek(&self) -> bool {
         let mut state = self.state.lock();
-        state.verdict = None;
+        state.begin_anew();
         let kept = match std::mem::replace(&mut state.way, Way::Over) {
             Way::Seeking(kept) | Way::Asked { kept, .. } => kept,
             Way::Peer { .. } | Way::Endpoint(_) | Way::Over => Kept::default(),
@@ -283,6 +303,21 @@ pub(super) fn failure_of(error: &io::Error) -> Option<Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_the_last_word() {
+        let mut state = State {
+            way: Way::Over,
+            verdict: None,
+        };
+        state.decide(Verdict::Lost(Failure::PathDead));
+        state.begin_anew();
+        assert!(state.verdict.is_none());
+        state.decide(Verdict::Ended(Reason::Failed(Failure::Withdrawn)));
+        state.decide(Verdict::Reply(StreamReply::Accepted));
+        state.begin_anew();
+        assert!(matches!(state.verdict, Some(Verdict::Ended(_))));
+    }
 
     #[test]
     fn first_datagrams_are_kept_up_to_a_number_and_to_a_size() {

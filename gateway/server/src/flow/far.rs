@@ -16,11 +16,13 @@ use corinth_model::{
 };
 use corinth_transport::{Link, Stream};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use rustls::pki_types::UnixTime;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     net::UdpSocket,
     sync::{Notify, watch},
+    task::coop::consume_budget,
     time::{Instant, sleep_until},
 };
 
@@ -97,9 +99,18 @@ struct Arrived {
     number: FlowNumber,
     socket: UdpSocket,
     tally: Tally,
-    ended: Mutex<Option<Reason>>,
-    /// It was ended elsewhere.
+    ended: Mutex<Option<Ending>>,
+    /// It was ended elsewhere than in its task.
     over: Notify,
+}
+
+/// Why a flow is over.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// Our own socket has learnt that its endpoint is gone.
+    Endpoint(Failure),
+    /// The peer, the link or the operator wants it so, which says nothing about the endpoint.
+    Other(Reason),
 }
 
 /// What the task of a flow needs to know of how it began.
@@ -143,7 +154,7 @@ impl FarTrunk {
             }
             FlowFrame::End(number, reason) => {
                 if let Some(flow) = self.forget(number) {
-                    flow.end(reason);
+                    flow.end(Ending::Other(reason));
                 }
             }
         }
@@ -271,7 +282,7 @@ impl FarTrunk {
     fn end_all(&self, failure: Failure) {
         let flows = std::mem::take(&mut *self.flows.lock());
         for flow in flows.values() {
-            flow.end(Reason::Failed(failure));
+            flow.end(Ending::Other(Reason::Failed(failure)));
         }
     }
 }
@@ -323,18 +334,12 @@ pub(super) fn connect(address: SocketAddr) -> Result<UdpSocket, Failure> {
         socket.connect(&address.into())?;
         UdpSocket::from_std(socket.into())
     };
-    connected().map_err(|error: io::Error| {
-        let is_unreachable = matches!(
-            error.kind(),
-            io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::AddrNotAvailable
-                | io::ErrorKind::PermissionDenied
-        );
-        if is_unreachable {
-            return Failure::EndpointUnreachable;
+    connected().map_err(|error: io::Error| match Errno::from_io_error(&error) {
+        // There are too few of what every endpoint needs.
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::AGAIN) => {
+            Failure::Internal
         }
-        Failure::Internal
+        Some(_) | None => Failure::EndpointUnreachable,
     })
 }
 
@@ -346,21 +351,21 @@ impl Arrived {
             Err(error) => {
                 self.tally.drop_some(1);
                 if let Some(failure) = failure_of(&error) {
-                    self.end(Reason::Failed(failure));
+                    self.end(Ending::Endpoint(failure));
                 }
             }
         }
     }
 
-    fn end(&self, reason: Reason) {
-        self.ended.lock().get_or_insert(reason);
+    fn end(&self, ending: Ending) {
+        self.ended.lock().get_or_insert(ending);
         self.over.notify_one();
     }
 
-    async fn ended(&self) -> Reason {
+    async fn ended(&self) -> Ending {
         loop {
-            if let Some(reason) = *self.ended.lock() {
-                return reason;
+            if let Some(ending) = *self.ended.lock() {
+                return ending;
             }
             self.over.notified().await;
         }
@@ -433,23 +438,28 @@ async fn serve(
         if due <= Instant::now() {
             return flow.tally.silenced();
         }
-        let reason = tokio::select! {
+        let ending = tokio::select! {
             biased;
-            () = &mut gone => Reason::Failed(Failure::Withdrawn),
-            failure = &mut terminated => Reason::Failed(failure),
-            reason = flow.ended() => reason,
+            () = &mut gone => Ending::Other(Reason::Failed(Failure::Withdrawn)),
+            failure = &mut terminated => Ending::Other(Reason::Failed(failure)),
+            ending = flow.ended() => ending,
             failure = heard(trunk, flow) => match failure {
-                Some(failure) => Reason::Failed(failure),
+                Some(failure) => Ending::Endpoint(failure),
                 None => continue,
             },
             () = flow.tally.news.notified() => continue,
             _ = phases.changed() => continue,
             () = sleep_until(due) => continue,
         };
-        if let (false, Reason::Failed(failure)) = (is_reported, reason) {
-            report(Outcome::Failed(failure));
-        }
-        return reason;
+        return match ending {
+            Ending::Endpoint(failure) => {
+                if !is_reported {
+                    report(Outcome::Failed(failure));
+                }
+                Reason::Failed(failure)
+            }
+            Ending::Other(reason) => reason,
+        };
     }
 }
 
@@ -463,8 +473,10 @@ async fn heard(trunk: &FarTrunk, flow: &Arrived) -> Option<Failure> {
         flow.tally
             .drop_some(trunk.outlet.datagram(flow.number, datagram));
     });
-    match taken {
-        Ok(()) => None,
-        Err(error) => failure_of(&error),
+    let failure = taken.err().and_then(|error| failure_of(&error));
+    if failure.is_none() {
+        // An endpoint that never stops must not keep the worker.
+        consume_budget().await;
     }
+    failure
 }

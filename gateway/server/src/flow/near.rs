@@ -151,9 +151,9 @@ impl Port {
         let working = shared.drain.guard();
         let (shared, flow_of_task) = (Arc::clone(shared), Arc::clone(&flow));
         tokio::spawn(async move {
-            let was_accepted = session::run(&shared, &flow_of_task).await;
+            let was_taken = session::run(&shared, &flow_of_task).await;
             drop(working);
-            session::pause(&shared, was_accepted).await;
+            session::pause(&shared, was_taken).await;
             flow_of_task.leave();
             drop(place);
         });

@@ -3,13 +3,13 @@
 //! Whoever puts something here never waits. Datagrams that find no room push out the oldest; what opens, answers and
 //! ends flows is never thrown away, and a peer that lets too much of it pile up loses the stream.
 
-use std::{collections::VecDeque, sync::OnceLock};
+use std::{collections::VecDeque, sync::OnceLock, time::Duration};
 
 use corinth_api::{FlowFrame, FlowNumber, StreamOpen, StreamReply};
 use corinth_model::{Failure, Reason};
 use corinth_transport::{Datagrams, Sent, WriteHalf};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::relay;
 
@@ -17,6 +17,8 @@ use crate::relay;
 const DATA_MAX_BYTES: usize = 1 << 20;
 /// What opens, answers and ends flows, while the peer does not read: thousands of flows.
 const WORDS_MAX_BYTES: usize = 1 << 20;
+/// After the end was put, the peer has so long to read what is before it.
+const CLOSING: Duration = Duration::from_secs(10);
 /// So much is handed to the stream at once.
 const BATCH_BYTES: usize = 64 << 10;
 /// What each frame counts for beyond its bytes.
@@ -28,6 +30,8 @@ pub(super) struct Outlet {
     queued: Mutex<Queued>,
     /// Something was put, or the end.
     filled: Notify,
+    /// Too much has piled up, or the end was put.
+    strained: Notify,
     beside: OnceLock<Datagrams>,
 }
 
@@ -110,6 +114,7 @@ impl Outlet {
     pub(super) fn close(&self) {
         self.queued.lock().is_closed = true;
         self.filled.notify_one();
+        self.strained.notify_one();
     }
 
     fn word(&self, put: impl FnOnce(&mut Vec<u8>)) {
@@ -118,16 +123,46 @@ impl Outlet {
         let mut queued = self.queued.lock();
         let number = queued.number();
         queued.words.push(number, frame);
-        queued.has_overflowed |= queued.words.bytes > WORDS_MAX_BYTES;
+        let has_overflowed = queued.words.bytes > WORDS_MAX_BYTES;
+        queued.has_overflowed |= has_overflowed;
         drop(queued);
         self.filled.notify_one();
+        if has_overflowed {
+            self.strained.notify_one();
+        }
     }
 
-    /// Writes what is put until the end was put.
+    /// Writes what is put until the end was put. A peer that does not read fails.
     pub(super) async fn write(&self, to_peer: &mut WriteHalf<'_>) -> Result<(), Failure> {
+        // A write that waits for the peer looks at nothing else.
+        tokio::select! {
+            biased;
+            () = self.unread() => Err(Failure::PeerTimeout),
+            written = self.write_all(to_peer) => written,
+        }
+    }
+
+    /// Resolves when too much has piled up, or some time after the end was put.
+    async fn unread(&self) {
+        loop {
+            {
+                let queued = self.queued.lock();
+                if queued.has_overflowed {
+                    return;
+                }
+                if queued.is_closed {
+                    break;
+                }
+            }
+            self.strained.notified().await;
+        }
+        sleep(CLOSING).await;
+    }
+
+    async fn write_all(&self, to_peer: &mut WriteHalf<'_>) -> Result<(), Failure> {
         let mut batch = Vec::new();
         loop {
-            let is_last = self.batch(&mut batch)?;
+            let is_last = self.batch(&mut batch);
             let mut left = &batch[..];
             while !left.is_empty() {
                 let taken = to_peer.lend(left.len(), |room| relay::copy(left, room));
@@ -149,18 +184,15 @@ impl Outlet {
     }
 
     /// Takes the frames that leave next; `true` if nothing follows them.
-    fn batch(&self, batch: &mut Vec<u8>) -> Result<bool, Failure> {
+    fn batch(&self, batch: &mut Vec<u8>) -> bool {
         batch.clear();
         let mut queued = self.queued.lock();
-        if queued.has_overflowed {
-            return Err(Failure::PeerTimeout);
-        }
         while batch.len() < BATCH_BYTES
             && let Some(frame) = queued.pop()
         {
             batch.extend_from_slice(&frame);
         }
-        Ok(queued.is_closed && queued.words.frames.is_empty() && queued.data.frames.is_empty())
+        queued.is_closed && queued.words.frames.is_empty() && queued.data.frames.is_empty()
     }
 }
 
@@ -207,7 +239,7 @@ mod tests {
     fn leaving(outlet: &Outlet) -> Vec<(u32, Option<Vec<u8>>)> {
         let (mut frames, mut batch, mut seen) = (FlowFrames::default(), Vec::new(), Vec::new());
         loop {
-            outlet.batch(&mut batch).unwrap();
+            outlet.batch(&mut batch);
             if batch.is_empty() {
                 return seen;
             }
@@ -252,13 +284,31 @@ mod tests {
         assert_eq!(leaving.last().map(|(flow, _)| *flow), Some(200));
     }
 
-    #[test]
-    fn a_peer_that_lets_words_pile_up_loses_the_stream() {
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_lets_words_pile_up_loses_the_stream() {
         let outlet = Outlet::default();
-        let mut batch = Vec::new();
-        for flow in 1..=20_000 {
-            outlet.end(number(flow), Reason::Failed(Failure::EndpointRefused));
-        }
-        assert_eq!(outlet.batch(&mut batch), Err(Failure::PeerTimeout));
+        let piling_up = async {
+            for flow in 1..=20_000 {
+                outlet.end(number(flow), Reason::Failed(Failure::EndpointRefused));
+                tokio::task::yield_now().await;
+            }
+            "nobody minded"
+        };
+        let ended = tokio::select! {
+            biased;
+            () = outlet.unread() => "lost",
+            ended = piling_up => ended,
+        };
+        assert_eq!(ended, "lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_to_the_end_is_not_waited_for() {
+        let outlet = Outlet::default();
+        outlet.end(number(1), Reason::Completed);
+        outlet.close();
+        let began = tokio::time::Instant::now();
+        outlet.unread().await;
+        assert_eq!(began.elapsed(), CLOSING);
     }
 }

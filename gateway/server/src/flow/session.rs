@@ -5,9 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use corinth_api::{SourceClaim, StreamKind, StreamOpen, StreamReply};
 use corinth_core::{By, Outcome, Plan, Request};
 use corinth_daemon::drain::Phase;
-use corinth_model::{ClusterName, Failure, Protocol, Reason, Refusal, Replay, Target};
+use corinth_model::{ClusterName, Culprit, Failure, Protocol, Reason, Refusal, Replay, Target};
 use tokio::{
     net::UdpSocket,
+    task::coop::consume_budget,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -27,21 +28,23 @@ use crate::{
 /// A flow that found nobody is not tried again for so long: its client asks again and again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The story of one flow. Says whether anybody had accepted it.
+/// The story of one flow. Says whether anybody had taken it: a peer accepted, and its endpoint did not refuse at once.
 pub(super) async fn run(shared: &Arc<Shared>, flow: &Arc<Flow>) -> bool {
     let now = std::time::Instant::now();
     let source = source_of(flow.ends);
     let mut record = Record::open(&shared.telemetry, Intake::Flow, source, now);
     let reason = serve_flow(shared, flow, &mut record).await;
     flow.finish(reason);
-    let was_accepted = record.is_accepted();
+    let is_endpoints =
+        matches!(reason, Reason::Failed(failure) if failure.culprit() == Culprit::Endpoint);
+    let was_taken = record.is_accepted() && (flow.tally.is_answered() || !is_endpoints);
     record.close_flow(&flow.tally, reason, std::time::Instant::now());
-    was_accepted
+    was_taken
 }
 
-/// Lets a while pass after a flow that nobody accepted.
-pub(super) async fn pause(shared: &Shared, was_accepted: bool) {
-    if was_accepted {
+/// Lets a while pass after a flow that nobody has taken: its client's next datagram begins another one.
+pub(super) async fn pause(shared: &Shared, was_taken: bool) {
+    if was_taken {
         return;
     }
     tokio::select! {
@@ -295,8 +298,11 @@ async fn heard(flow: &Flow, endpoint: Option<&UdpSocket>) -> Option<Failure> {
     if endpoint.readable().await.is_err() {
         return Some(Failure::EndpointUnreachable);
     }
-    match take_from_endpoint(endpoint, |datagram| flow.give(datagram)) {
-        Ok(()) => None,
-        Err(error) => failure_of(&error),
+    let taken = take_from_endpoint(endpoint, |datagram| flow.give(datagram));
+    let failure = taken.err().and_then(|error| failure_of(&error));
+    if failure.is_none() {
+        // An endpoint that never stops must not keep the worker.
+        consume_budget().await;
     }
+    failure
 }
