@@ -1,7 +1,6 @@
 //! `corinth-perf compare`: gateways beside each other on one path.
 
 use std::{
-    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -252,13 +251,7 @@ fn kept_as_it_was(path: &Path) -> anyhow::Error {
 fn measure(args: &Args, repository: Option<&Path>) -> anyhow::Result<Results> {
     let settings = settings(args, repository)?;
     let interrupt = Interrupt::on_signals().context("cannot take signals")?;
-    let is_watched = io::stderr().is_terminal();
-    let say = |line: &str| {
-        if is_watched {
-            output::remark(line);
-        }
-    };
-    Ok(campaign::run(&settings, &interrupt, &say)?)
+    Ok(campaign::run(&settings, &interrupt, &output::progress())?)
 }
 
 fn settings(args: &Args, repository: Option<&Path>) -> anyhow::Result<Settings> {

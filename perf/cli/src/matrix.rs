@@ -1,7 +1,6 @@
 //! `corinth-perf matrix`: bulk over wide-area networks of many kinds.
 
 use std::{
-    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -158,11 +157,5 @@ fn measure(args: &Args, repository: Option<&Path>) -> anyhow::Result<Results> {
         load: std::env::current_exe().context("this program has no path")?,
     };
     let interrupt = Interrupt::on_signals().context("cannot take signals")?;
-    let is_watched = io::stderr().is_terminal();
-    let say = |line: &str| {
-        if is_watched {
-            output::remark(line);
-        }
-    };
-    Ok(matrix::run(&settings, &interrupt, &say)?)
+    Ok(matrix::run(&settings, &interrupt, &output::progress())?)
 }

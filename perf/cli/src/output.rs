@@ -90,6 +90,16 @@ impl Output {
     }
 }
 
+/// Says on standard error how it goes, where somebody watches.
+pub(crate) fn progress() -> impl Fn(&str) {
+    let is_watched = io::stderr().is_terminal();
+    move |line| {
+        if is_watched {
+            remark(line);
+        }
+    }
+}
+
 /// A report on standard output.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     io::stdout()
