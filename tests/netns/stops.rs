@@ -157,10 +157,11 @@ fn a_gateway_told_to_stop_goes_in_order(ground: Ground) {
     }
     pause_until(told_at + Duration::from_secs(3));
     // Third: nobody is taken any more, and what is open goes on.
-    let refusal = until("east takes nobody", WAIT, || {
-        lab.client.try_connect(to).err()
+    // Who comes in the moment in which the port closes may be reset; after that there is no port.
+    until("east takes nobody", WAIT, || {
+        let refusal = lab.client.try_connect(to).err()?;
+        (refusal.kind() == ErrorKind::ConnectionRefused).then_some(())
     });
-    assert_eq!(refusal.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(exchange(&mut client, b"still", 5).unwrap(), b"still");
     assert_eq!(exchange(&mut late, b"still", 5).unwrap(), b"still");
     assert!(east.is_running());

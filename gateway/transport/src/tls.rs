@@ -422,16 +422,23 @@ impl Shared {
     }
 
     fn tune(&self, socket: &TcpStream) -> io::Result<()> {
-        let unacknowledged = self.settings.timeouts.unacknowledged;
         socket.set_nodelay(true)?;
-        let socket = SockRef::from(socket);
-        socket.set_tcp_user_timeout(Some(unacknowledged))?;
-        socket.set_tcp_keepalive(
-            &TcpKeepalive::new()
-                .with_time(unacknowledged)
-                .with_interval(unacknowledged / 4),
+        give_up_after(
+            &SockRef::from(socket),
+            self.settings.timeouts.unacknowledged,
         )
     }
+}
+
+/// Ends a connection whose peer has not been heard for so long although it was asked. An idle one is asked in time for
+/// several probes: the kernel counts from what it heard last, so that a single lost probe must not be the only one.
+fn give_up_after(socket: &SockRef<'_>, unacknowledged: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(unacknowledged))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(unacknowledged / 2)
+            .with_interval(unacknowledged / 10),
+    )
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {

@@ -14,9 +14,11 @@ use rustls::{
     pki_types::{ServerName, UnixTime},
     time_provider::DefaultTimeProvider,
 };
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
+    Timeouts,
     connection::Connection,
     frame::{self, Kind},
     handshake,
@@ -169,6 +171,18 @@ proptest! {
 }
 
 type Plain = rustls::StreamOwned<ClientConnection, std::net::TcpStream>;
+
+#[test]
+fn an_idle_connection_outlives_lost_keepalive_probes() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let patience = Timeouts::default().unacknowledged;
+    super::give_up_after(&SockRef::from(&socket), patience).unwrap();
+    // The kernel gives up at the first probe that is due when nothing was heard for that long.
+    let first = socket.tcp_keepalive_time().unwrap();
+    let further = socket.tcp_keepalive_interval().unwrap();
+    let probes = (patience - first).as_secs() / further.as_secs();
+    assert!(probes >= 4, "{probes} probes, after {first:?}");
+}
 
 /// Our connection as the acceptor, and a plain rustls client at the other end.
 async fn pair() -> (Connection, Plain) {
