@@ -15,7 +15,7 @@ use crate::{
     campaign::{self, Say},
     lab::Middle,
     load::{CorinthPerf, Demand, Load},
-    measure::WAN_STREAMS,
+    measure::{WAN_STREAMS, must_have_congestion_control},
     programs::Programs,
     rounds,
     running::Running,
@@ -349,7 +349,13 @@ impl Matrix<'_> {
         let target = system.recipe().target;
         let tried = self.load.run(lab, target, &demand, &mut || {});
         let title = lane.title();
-        match tried.and_then(|result| megabits(&result)) {
+        let found = tried.and_then(|result| {
+            if let Some(congestion) = demand.congestion {
+                must_have_congestion_control(&result, congestion.name())?;
+            }
+            megabits(&result)
+        });
+        match found {
             Ok(megabits) => {
                 (self.say)(&format!("{cell}: {title}: {megabits:.1} Mb/s"));
                 Ok(Some(megabits))

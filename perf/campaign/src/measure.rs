@@ -246,7 +246,7 @@ impl Sample {
         let mut sample = Self::empty(spent);
         match measure.demand(1, Some(1.0)).map(|demand| demand.workload) {
             Some(Workload::Stream) => {
-                must_have_our_congestion_control(result)?;
+                must_have_congestion_control(result, CONGESTION)?;
                 let throughput = result
                     .throughput
                     .as_ref()
@@ -302,9 +302,9 @@ impl Sample {
 }
 
 /// Of connections that are kept, the result says what they had; of others, what is usual on this machine.
-fn must_have_our_congestion_control(result: &TestResult) -> Result<(), Fault> {
+pub(crate) fn must_have_congestion_control(result: &TestResult, wanted: &str) -> Result<(), Fault> {
     let other = result.environment.congestion_control.as_deref();
-    match other.filter(|name| *name != CONGESTION) {
+    match other.filter(|name| *name != wanted) {
         Some(other) => Err(Fault::NoFigure(format!(
             "the congestion control of the client was {other}"
         ))),

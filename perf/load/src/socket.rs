@@ -75,28 +75,32 @@ fn connect_one(address: SocketAddr, spec: &TestSpec, timeout: Duration) -> io::R
     )?;
     tune(&SockRef::from(&socket), spec)?;
     socket.connect_timeout(&address.into(), timeout)?;
+    // In place of what the route has for those who connect, which the kernel has just taken.
+    set_congestion_control(&SockRef::from(&socket), spec)?;
     Ok(socket.into())
 }
 
 /// Sets what a test asks for.
 pub fn tune(socket: &SockRef<'_>, spec: &TestSpec) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    if let Some(algorithm) = &spec.congestion_control {
-        socket
-            .set_tcp_congestion(algorithm.as_bytes())
-            .map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("congestion control {algorithm}: {error}"),
-                )
-            })?;
-    }
+    set_congestion_control(socket, spec)?;
     if let Some(bytes) = spec.socket_buffer_bytes {
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         socket.set_send_buffer_size(bytes)?;
         socket.set_recv_buffer_size(bytes)?;
     }
     Ok(())
+}
+
+fn set_congestion_control(socket: &SockRef<'_>, spec: &TestSpec) -> io::Result<()> {
+    let Some(algorithm) = &spec.congestion_control else {
+        return Ok(());
+    };
+    let set = socket.set_tcp_congestion(algorithm.as_bytes());
+    set.map_err(|error| {
+        let told = format!("congestion control {algorithm}: {error}");
+        io::Error::new(error.kind(), told)
+    })
 }
 
 /// What the kernel granted to a connection, and the device it leaves by.
