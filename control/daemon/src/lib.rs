@@ -2,8 +2,8 @@
 //!
 //! [`logging`] and [`access_log`] say what happened, [`metrics`] counts it, [`ready`] and [`drain`] hold where the
 //! process is in its life, [`signals`] moves it along, [`notify`] tells the supervisor, and [`admin`] shows all of it
-//! on a loopback address. [`disk`] replaces files whole, and
-//! [`yaml`] reads those that people write.
+//! on a loopback address. [`disk`] replaces files whole,
+//! [`background`] does what may wait, and [`yaml`] reads the files that people write.
 //!
 //! The flow is one way: the binary registers tasks, metrics and pages, then serves; signals flip readiness and drain;
 //! the admin server only reads (the log level is the one thing it writes).
@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod background;
 pub mod disk;
 pub mod drain;
 pub mod logging;

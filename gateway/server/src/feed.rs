@@ -17,6 +17,7 @@ use std::{
 
 use corinth_api::{ClosedPort, Report};
 use corinth_daemon::{
+    background,
     metrics::{IntCounterVec, IntGauge, Metrics, MetricsError},
     ready::Pending,
 };
@@ -32,7 +33,7 @@ use tracing::{info, warn};
 use self::{
     collect::{Change, Collected, Collector, Spoiled},
     held::Held,
-    kept::KeptTables,
+    kept::{InUse, KeptTables},
 };
 use crate::{
     body::Body,
@@ -456,8 +457,7 @@ impl Feed {
             self.is_dirty.notified().await;
             let feed = Arc::clone(&self);
             let began = Instant::now();
-            // A panic in it was logged where it happened.
-            let _ = spawn_blocking(move || feed.write()).await;
+            background::run("keep-tables", move || feed.write()).await;
             let gap = began.elapsed() * KEEP_GAP_PER_WRITE;
             sleep(gap.clamp(KEEP_GAP, KEEP_GAP_MAX)).await;
         }
@@ -470,6 +470,8 @@ impl Feed {
     }
 
     fn write(&self) {
+        // Locked first, so that what is older is not written last.
+        let kept = self.kept.lock();
         let follower = self.follower.lock();
         // What was told since and cannot be used must not be what the next start begins with.
         let Some(applied) = follower
@@ -478,9 +480,9 @@ impl Feed {
         else {
             return;
         };
-        let bytes = kept::encode(&follower.held, applied);
+        let in_use = InUse::of(&follower.held, applied);
         drop(follower);
-        if let Err(error) = self.kept.lock().store(&bytes) {
+        if let Err(error) = kept.store(&in_use.encode()) {
             warn!(%error, "the tables are in use but could not be kept for the next start");
         }
     }

@@ -5,13 +5,14 @@ use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corinth_daemon::background;
 use corinth_model::ClusterName;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::Shared;
-use crate::plane::Plane;
+use crate::plane::{KeptPeer, Plane};
 
 /// Anything is written at most this often.
 const KEEP_GAP: Duration = Duration::from_millis(200);
@@ -43,13 +44,24 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let _ = kept.await;
         let began = Instant::now();
         if began >= peers_at {
-            let keeping = Arc::clone(&shared);
-            let kept = spawn_blocking(move || keeping.keep_peers());
-            let _ = kept.await;
+            keep_peers_later(&shared).await;
             let gap = began.elapsed() * PEERS_GAP_PER_WRITE;
             peers_at = Instant::now() + gap.min(PEERS_GAP_MAX);
         }
         sleep(KEEP_GAP).await;
+    }
+}
+
+/// Writes down what was told to and by peers, without delaying what is urgent.
+async fn keep_peers_later(shared: &Arc<Shared>) {
+    let peers = take(&mut shared.unkept.lock().peers);
+    for cluster in peers {
+        let keeping = Arc::clone(shared);
+        let gathered = spawn_blocking(move || (keeping.gather(&cluster), cluster));
+        if let Ok((Some(kept), cluster)) = gathered.await {
+            let keeping = Arc::clone(shared);
+            background::run("keep", move || keeping.store(&cluster, &kept)).await;
+        }
     }
 }
 
@@ -93,16 +105,22 @@ impl Shared {
     fn keep_peers(&self) {
         let peers = take(&mut self.unkept.lock().peers);
         for cluster in peers {
-            let kept = self.look(|plane| {
-                let peer = plane.peers().get(&cluster);
-                peer.map(|peer| peer.kept(std::time::Instant::now()))
-            });
-            let Some(kept) = kept else {
-                continue;
-            };
-            if let Err(error) = self.keep.store_peer(&cluster, &kept) {
-                warn!(peer = %cluster, %error, "what was told cannot be kept");
+            if let Some(kept) = self.gather(&cluster) {
+                self.store(&cluster, &kept);
             }
+        }
+    }
+
+    fn gather(&self, cluster: &ClusterName) -> Option<KeptPeer> {
+        self.look(|plane| {
+            let peer = plane.peers().get(cluster)?;
+            Some(peer.kept(std::time::Instant::now()))
+        })
+    }
+
+    fn store(&self, cluster: &ClusterName, kept: &KeptPeer) {
+        if let Err(error) = self.keep.store_peer(cluster, kept) {
+            warn!(peer = %cluster, %error, "what was told cannot be kept");
         }
     }
 

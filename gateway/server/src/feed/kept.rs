@@ -5,14 +5,16 @@
 //! machine dies at, one of the two is whole.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aws_lc_rs::digest;
-use corinth_api::{Entry, RoutesError, Update, wire};
+use corinth_api::{Entry, LinkedPeer, RoutesError, Update, wire};
 use corinth_daemon::disk;
-use corinth_model::Instance;
+use corinth_model::{ClusterName, Denied, Export, Instance, Route};
 
 use super::{
     collect::{Change, Collected, Collector},
@@ -76,7 +78,7 @@ impl KeptTables {
         kept.collect()
     }
 
-    /// Keeps what [`encode`] made; nothing is written if it is kept already.
+    /// Keeps what [`InUse::encode`] made; nothing is written if it is kept already.
     pub(super) fn store(&self, bytes: &[u8]) -> io::Result<()> {
         let current = self.directory.join(CURRENT);
         let there = read_limited(&current, FILE_MAX_BYTES);
@@ -92,40 +94,62 @@ impl KeptTables {
     }
 }
 
-/// The file that holds these entries.
-pub(super) fn encode(held: &Held, (instance, revision): (Instance, u64)) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER_BYTES];
-    let mut add = |message: wire::routes::Update| {
-        let message = prost::Message::encode_to_vec(&message);
-        let length = u32::try_from(message.len()).expect("a message has at most 1 MiB");
-        bytes.extend(length.to_be_bytes());
-        bytes.extend(message);
-    };
-    let begin = Update::Begin {
-        instance,
-        revision,
-        whole: true,
-    };
-    add((&begin).into());
-    for (cluster, peer) in &held.peers {
-        add((&Entry::Peer(cluster.clone(), peer.clone())).into());
+/// The entries that are in use. They are shared, so that what takes long is done without keeping them from changing.
+pub(super) struct InUse {
+    state: (Instance, u64),
+    peers: BTreeMap<ClusterName, LinkedPeer>,
+    routes: Vec<Arc<Route>>,
+    exports: Vec<Arc<Export>>,
+    denied: BTreeSet<Denied>,
+}
+
+impl InUse {
+    pub(super) fn of(held: &Held, state: (Instance, u64)) -> Self {
+        Self {
+            state,
+            peers: held.peers.clone(),
+            routes: held.routes.values().cloned().collect(),
+            exports: held.exports.values().cloned().collect(),
+            denied: held.denied.clone(),
+        }
     }
-    for route in held.routes.values() {
-        let kind = wire::routes::update::Kind::Route((&**route).into());
-        add(wire::routes::Update { kind: Some(kind) });
+
+    /// The file that holds them.
+    pub(super) fn encode(self) -> Vec<u8> {
+        let (instance, revision) = self.state;
+        let mut bytes = vec![0; HEADER_BYTES];
+        let mut add = |message: wire::routes::Update| {
+            let message = prost::Message::encode_to_vec(&message);
+            let length = u32::try_from(message.len()).expect("a message has at most 1 MiB");
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(message);
+        };
+        let begin = Update::Begin {
+            instance,
+            revision,
+            whole: true,
+        };
+        add((&begin).into());
+        for (cluster, peer) in self.peers {
+            add((&Entry::Peer(cluster, peer)).into());
+        }
+        for route in self.routes {
+            let kind = wire::routes::update::Kind::Route((&*route).into());
+            add(wire::routes::Update { kind: Some(kind) });
+        }
+        for export in self.exports {
+            let kind = wire::routes::update::Kind::Export((&*export).into());
+            add(wire::routes::Update { kind: Some(kind) });
+        }
+        for denied in self.denied {
+            add((&Entry::Denial(denied)).into());
+        }
+        add((&Update::Commit { revision }).into());
+        let digest = digest::digest(&digest::SHA256, &bytes[HEADER_BYTES..]);
+        bytes[0] = VERSION;
+        bytes[1..HEADER_BYTES].copy_from_slice(digest.as_ref());
+        bytes
     }
-    for export in held.exports.values() {
-        let kind = wire::routes::update::Kind::Export((&**export).into());
-        add(wire::routes::Update { kind: Some(kind) });
-    }
-    for denied in &held.denied {
-        add((&Entry::Denial(denied.clone())).into());
-    }
-    add((&Update::Commit { revision }).into());
-    let digest = digest::digest(&digest::SHA256, &bytes[HEADER_BYTES..]);
-    bytes[0] = VERSION;
-    bytes[1..HEADER_BYTES].copy_from_slice(digest.as_ref());
-    bytes
 }
 
 fn decode(bytes: &[u8]) -> Result<Change, Damage> {
@@ -178,7 +202,7 @@ impl fmt::Display for Damage {
 
 #[cfg(test)]
 mod tests {
-    use corinth_model::{Denied, TrustDomain};
+    use corinth_model::TrustDomain;
 
     use super::*;
     use crate::feed::collect::Step;
@@ -192,7 +216,7 @@ mod tests {
     fn file(domain: &str, revision: u64) -> Vec<u8> {
         let mut held = Held::default();
         held.take(vec![Step::Put(denial(domain))]);
-        encode(&held, (INSTANCE, revision))
+        InUse::of(&held, (INSTANCE, revision)).encode()
     }
 
     fn revisions(kept: &KeptTables) -> Vec<Option<u64>> {
