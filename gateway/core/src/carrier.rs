@@ -28,8 +28,9 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(2);
 const NEAR: Duration = Duration::from_millis(4);
 /// Above this one QUIC is. Between the two nothing changes.
 const FAR: Duration = Duration::from_millis(6);
-/// The way is as long as the shortest round trip of so much time: a busy one only seems longer.
-const SHORTEST_OF: Duration = Duration::from_secs(30);
+/// The way is as long as the shortest round trip of so much time, or of up to twice as much: a busy one only seems
+/// longer, and one is busy for minutes.
+const SHORTEST_OF: Duration = Duration::from_secs(15 * 60);
 /// A look with fewer packets than this says nothing about losses.
 const SAMPLE_MIN_PACKETS: u64 = 200;
 /// More lost packets than this, in hundredths, is no path for QUIC: somebody polices it, or drops what is large.
@@ -108,6 +109,39 @@ struct Known {
     is_barred: bool,
 }
 
+/// The shortest round trip of late.
+#[derive(Debug, Clone, Copy)]
+struct Shortest {
+    /// Of the time from `since`.
+    rtt: Duration,
+    /// Of the time before.
+    before: Duration,
+    since: Instant,
+}
+
+impl Shortest {
+    const fn new(rtt: Duration, now: Instant) -> Self {
+        Self {
+            rtt,
+            before: Duration::MAX,
+            since: now,
+        }
+    }
+
+    /// One was measured. The shortest now.
+    fn add(&mut self, rtt: Duration, now: Instant) -> Duration {
+        if now.saturating_duration_since(self.since) >= SHORTEST_OF {
+            *self = Self {
+                rtt,
+                before: self.rtt,
+                since: now,
+            };
+        }
+        self.rtt = self.rtt.min(rtt);
+        self.rtt.min(self.before)
+    }
+}
+
 /// Chooses the carrier to one gateway of a peer.
 #[derive(Debug)]
 pub struct Carriers {
@@ -119,8 +153,7 @@ pub struct Carriers {
     carrier_since: Instant,
     /// Something has been carried, or could have been.
     has_served: bool,
-    /// The shortest round trip of late, and when it was.
-    shortest: Option<(Duration, Instant)>,
+    shortest: Option<Shortest>,
     lossy_looks: u32,
     changes: VecDeque<CarrierChange>,
 }
@@ -221,12 +254,8 @@ impl Carriers {
 
     /// The round trip was measured.
     pub fn handle_round_trip(&mut self, rtt: Duration, now: Instant) {
-        let (mut shortest, at) = self.shortest.unwrap_or((rtt, now));
-        if rtt <= shortest || now.saturating_duration_since(at) >= SHORTEST_OF {
-            shortest = rtt;
-            self.shortest = Some((rtt, now));
-        }
-        let preferred = match shortest {
+        let shortest = self.shortest.get_or_insert_with(|| Shortest::new(rtt, now));
+        let preferred = match shortest.add(rtt, now) {
             rtt if rtt < NEAR => Carrier::Tls,
             rtt if rtt > FAR => Carrier::Quic,
             _ => self.preferred,
