@@ -11,6 +11,7 @@
 //! networks of many kinds on the same path, and asks which of our tunnels is faster on each.
 
 pub mod baseline;
+pub mod beside;
 pub mod campaign;
 pub mod certificates;
 mod fault;

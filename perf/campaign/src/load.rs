@@ -52,6 +52,8 @@ pub struct Demand {
     pub pace: Pace,
     /// Of the client's connections; that of the routes, unless given.
     pub congestion: Option<Congestion>,
+    /// What each stream and each flow of datagrams sends at most.
+    pub bits_per_second: Option<u64>,
 }
 
 impl Demand {
@@ -64,6 +66,7 @@ impl Demand {
             direction: Direction::Up,
             pace: Pace::Closed,
             congestion: None,
+            bits_per_second: None,
         }
     }
 }
@@ -149,6 +152,9 @@ impl CorinthPerf {
         }
         if let Some(congestion) = demand.congestion {
             words.extend(["-C", congestion.name()].map(str::to_owned));
+        }
+        if let Some(bits) = demand.bits_per_second {
+            words.extend(["-b".to_owned(), bits.to_string()]);
         }
         words
     }

@@ -87,8 +87,8 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// The direct path with either, and each way of ours with the same.
-    pub fn all(congestion: Congestion) -> Vec<Self> {
+    /// The direct path with either, and each way of ours with the same or none.
+    pub fn all(congestion: Option<Congestion>) -> Vec<Self> {
         let direct = [Congestion::Cubic, Congestion::Bbr].map(Self::Direct);
         let ways = [Way::Tls, Way::Quic, Way::Auto];
         let ours = ways.map(|way| Self::Tunnel(Tunnel { way, congestion }));
@@ -105,7 +105,10 @@ impl Lane {
                     Way::Quic => "QUIC",
                     Way::Auto => "auto",
                 };
-                format!("{way}, {}", tunnel.congestion.name())
+                tunnel.congestion.map_or_else(
+                    || way.to_owned(),
+                    |congestion| format!("{way}, {}", congestion.name()),
+                )
             }
         }
     }
@@ -131,8 +134,8 @@ pub struct Settings {
     pub cells: Vec<Cell>,
     /// Of all networks, in bits per second, each way.
     pub bits_per_second: u64,
-    /// Of the tunnels.
-    pub congestion: Congestion,
+    /// Of the tunnels; none is what gateways do that were not told.
+    pub congestion: Option<Congestion>,
     /// Rounds that count.
     pub rounds: u32,
     /// Length of one load.
@@ -371,7 +374,8 @@ impl Matrix<'_> {
     }
 }
 
-fn megabits(result: &TestResult) -> Result<f64, Fault> {
+/// What was received, in Mb/s.
+pub(crate) fn megabits(result: &TestResult) -> Result<f64, Fault> {
     let bits = result
         .throughput
         .as_ref()

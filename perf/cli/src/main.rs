@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod beside;
 mod client;
 mod compare;
 mod matrix;
@@ -46,6 +47,8 @@ enum Command {
     Compare(compare::Args),
     /// Measure our tunnels over networks of many kinds.
     Matrix(matrix::Args),
+    /// Measure what requests notice of bulk beside them, and whether datagrams arrive.
+    Beside(beside::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Wan(args) => wan::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Matrix(args) => matrix::run(args),
+        Command::Beside(args) => beside::run(args),
     };
     done.unwrap_or_else(|error| {
         output::complain(&format!("{error:#}"));

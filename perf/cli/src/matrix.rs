@@ -59,9 +59,10 @@ pub(crate) struct Args {
     /// Rate of every network, each way, in Mb/s
     #[arg(long, default_value_t = 500, value_name = "MBPS", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     rate: u64,
-    /// Congestion control of the tunnels; the direct path is measured with both
-    #[arg(long, value_enum, default_value_t = Control::Cubic)]
-    congestion: Control,
+    /// Congestion control of the tunnels [default: what gateways do that were not told]; the direct path is measured
+    /// with both
+    #[arg(long, value_enum)]
+    congestion: Option<Control>,
     /// Rounds that count; below 5 there are no intervals of confidence
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX))]
     rounds: u32,
@@ -144,10 +145,10 @@ fn measure(args: &Args, repository: Option<&Path>) -> anyhow::Result<Results> {
         command: repository::command(),
         cells: Cell::all(&args.rtt, &args.loss),
         bits_per_second: args.rate * 1_000_000,
-        congestion: match args.congestion {
+        congestion: args.congestion.map(|control| match control {
             Control::Cubic => Congestion::Cubic,
             Control::Bbr => Congestion::Bbr,
-        },
+        }),
         rounds: args.rounds,
         seconds: args.seconds,
         programs: Programs {

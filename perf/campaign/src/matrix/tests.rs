@@ -88,7 +88,7 @@ fn the_report_has_a_line_for_each_cell_and_a_plot() {
 #[test]
 fn tunnels_of_one_lab_share_no_port_and_no_folder() {
     let place = campaign::place(std::path::Path::new("/f"));
-    let lanes = Lane::all(Congestion::Bbr);
+    let lanes = Lane::all(Some(Congestion::Bbr));
     let recipes: Vec<_> = lanes.iter().map(|lane| lane.recipe(&place, "gw")).collect();
     let ours = &recipes[2..];
     for (index, one) in ours.iter().enumerate() {

@@ -11,6 +11,8 @@ pub enum Part {
     Compared,
     /// The matrix of networks.
     Matrix,
+    /// Requests and datagrams beside bulk.
+    Beside,
 }
 
 impl Part {
@@ -19,6 +21,7 @@ impl Part {
         match self {
             Self::Compared => ("<!-- measured: begin -->", "<!-- measured: end -->"),
             Self::Matrix => ("<!-- matrix: begin -->", "<!-- matrix: end -->"),
+            Self::Beside => ("<!-- beside: begin -->", "<!-- beside: end -->"),
         }
     }
 }
@@ -49,7 +52,7 @@ mod tests {
 
     #[test]
     fn what_stands_around_the_markers_stays() {
-        for part in [Part::Compared, Part::Matrix] {
+        for part in [Part::Compared, Part::Matrix, Part::Beside] {
             let (begin, end) = part.markers();
             let old = format!("# Title\n\n{begin}\nold\n{end}\n\nrest\n");
             let new = replaced(&old, part, "new\n").expect("it has markers");

@@ -60,8 +60,8 @@ impl Way {
 pub struct Tunnel {
     /// By what.
     pub way: Way,
-    /// The congestion control of it.
-    pub congestion: Congestion,
+    /// The congestion control of it; none is what a gateway does that was not told.
+    pub congestion: Option<Congestion>,
 }
 
 /// What decides how fast the sender of a tunnel, or of a direct connection, goes.
@@ -85,11 +85,11 @@ impl Congestion {
 }
 
 impl Tunnel {
-    /// With the usual congestion control.
+    /// As it is where nothing more is said.
     pub const fn new(way: Way) -> Self {
         Self {
             way,
-            congestion: Congestion::Cubic,
+            congestion: None,
         }
     }
 
@@ -107,10 +107,10 @@ impl Tunnel {
 
     /// What both sides say of the other beside who it is.
     fn terms(self) -> String {
-        format!(
-            "transport: {}, congestion: {}",
-            self.way.name(),
-            self.congestion.name()
+        let way = self.way.name();
+        self.congestion.map_or_else(
+            || format!("transport: {way}"),
+            |congestion| format!("transport: {way}, congestion: {}", congestion.name()),
         )
     }
 }
@@ -118,6 +118,18 @@ impl Tunnel {
 /// Two gateways that know each other, one import, one export. A gateway makes its roots when it first starts; only then
 /// can they be given to the other, so both start once without a link before.
 pub fn recipe(place: &Place, gateway: &str, tunnel: Tunnel) -> Recipe {
+    recipe_of(place, gateway, tunnel, &["tcp"])
+}
+
+/// The same with a service over UDP on the same port.
+pub fn recipe_with_datagrams(place: &Place, gateway: &str, tunnel: Tunnel) -> Recipe {
+    recipe_of(place, gateway, tunnel, &["tcp", "udp"])
+}
+
+fn recipe_of(place: &Place, gateway: &str, tunnel: Tunnel, protocols: &[&str]) -> Recipe {
+    let of_each = |line: &dyn Fn(&str) -> String| -> String {
+        protocols.iter().map(|protocol| line(protocol)).collect()
+    };
     let near_port = tunnel.near_port();
     let mut recipe = Recipe::empty(tunnel.way.key(), lab::at(A_NEAR, near_port), place);
     recipe.file("a-first.yaml", near(tunnel, ""));
@@ -131,9 +143,11 @@ pub fn recipe(place: &Place, gateway: &str, tunnel: Tunnel) -> Recipe {
                 "peers:
   - {{name: west, bundle: west/bundle.pem, addresses: [\"{B_NEAR}:{}\"], {terms}}}
 imports:
-  - {{service: load.perf, port: {SERVER_PORT}, importPort: {near_port}, from: [west]}}
-",
-                tunnel.tunnel_port()
+{}",
+                tunnel.tunnel_port(),
+                of_each(&|protocol| format!(
+                    "  - {{service: load.perf, port: {SERVER_PORT}, protocol: {protocol}, importPort: {near_port}, from: [west]}}\n"
+                ))
             ),
         ),
     );
@@ -145,8 +159,10 @@ imports:
                 "peers:
   - {{name: east, bundle: east/bundle.pem, acceptOnly: true, {terms}}}
 exports:
-  - {{service: load.perf, port: {SERVER_PORT}, endpoints: [\"{SERVER}:{SERVER_PORT}\"], to: [east]}}
-"
+{}",
+                of_each(&|protocol| format!(
+                    "  - {{service: load.perf, port: {SERVER_PORT}, protocol: {protocol}, endpoints: [\"{SERVER}:{SERVER_PORT}\"], to: [east]}}\n"
+                ))
             ),
         ),
     );
