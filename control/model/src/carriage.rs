@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub struct Carriage {
     /// The transport.
     pub transport: TransportChoice,
-    /// How fast we send; none means what the system does for TCP, and CUBIC for QUIC.
+    /// How fast we send; none means what the system does for TCP, and BBR for QUIC.
     pub congestion: Option<CongestionChoice>,
 }
 

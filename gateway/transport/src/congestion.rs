@@ -7,16 +7,18 @@ use parking_lot::RwLock;
 use rustix::net::sockopt;
 
 /// How fast a sender may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Congestion {
     /// By losses (RFC 9438).
-    #[default]
     Cubic,
     /// By the rate at which answers come. Experimental in quinn.
     Bbr,
 }
 
 impl Congestion {
+    /// What QUIC does where nothing is said: a network between clusters loses packets that nobody has congested.
+    pub const OF_QUIC: Self = Self::Bbr;
+
     /// The word in the configuration, which is also the kernel's.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,7 +44,7 @@ impl fmt::Display for Congestion {
 }
 
 /// How fast senders may be to each peer, swapped in place; clones share it. Where nothing is said it is what the system
-/// does for TCP, and [`Congestion::Cubic`] for QUIC. It counts for connections made from then on.
+/// does for TCP, and [`Congestion::OF_QUIC`] for QUIC. It counts for connections made from then on.
 #[derive(Debug, Clone, Default)]
 pub struct Congestions(Arc<RwLock<BTreeMap<TrustDomain, Congestion>>>);
 

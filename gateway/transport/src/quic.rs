@@ -122,7 +122,7 @@ pub struct QuicSettings {
     pub slots: u16,
     /// Streams one peer may have opened here, however many gateways it has.
     pub streams_per_peer: u32,
-    /// How fast we send on connections that we dial. On others it is CUBIC: it has to be chosen before it is known who
+    /// How fast we send on connections that we dial. On others it is BBR: it has to be chosen before it is known who
     /// dials.
     pub congestions: Congestions,
     /// What all peers together may send that nobody here has read yet, in bytes.

@@ -65,7 +65,7 @@ pub struct Peer {
     /// What carries the streams that we open; TLS where nothing is said.
     #[prost(enumeration = "Transport", tag = "7")]
     pub transport: i32,
-    /// How fast we send; where nothing is said, what the system does for TCP, and CUBIC for QUIC.
+    /// How fast we send; where nothing is said, what the system does for TCP, and BBR for QUIC.
     #[prost(enumeration = "Congestion", tag = "8")]
     pub congestion: i32,
 }

@@ -153,7 +153,7 @@ pub(crate) enum LinkCommand {
         /// `tls`, `quic`, for which UDP has to pass, or `auto`, which links both ways and takes the better one.
         #[arg(required_unless_present = "congestion")]
         transport: Option<TransportChoice>,
-        /// `cubic`, `bbr` or `default`: what the system does for TCP, `cubic` for QUIC.
+        /// `cubic`, `bbr` or `default`: what the system does for TCP, `bbr` for QUIC.
         #[arg(long, value_name = "WORD", value_parser = ["cubic", "bbr", "default"])]
         congestion: Option<String>,
         #[command(flatten)]

@@ -37,7 +37,7 @@ pub struct Peer {
     pub max_streams: u32,
     /// What carries the streams that we open.
     pub transport: Transport,
-    /// How fast we send to it; none means what the system does for TCP, and CUBIC for QUIC.
+    /// How fast we send to it; none means what the system does for TCP, and BBR for QUIC.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_a_word")]
     pub congestion: Option<Congestion>,
 }
@@ -102,7 +102,7 @@ pub(super) struct RawPeer {
     /// What carries the streams that we open: `tls`, `quic`, for which UDP has to pass, or `auto`, which links both ways
     /// and takes the better one. Default `tls`.
     transport: Option<Field<Transport>>,
-    /// How fast we send: `cubic` or `bbr`. Default: what the system does for TCP, `cubic` for QUIC.
+    /// How fast we send: `cubic` or `bbr`. Default: what the system does for TCP, `bbr` for QUIC.
     congestion: Option<Field<Congestion>>,
 }
 

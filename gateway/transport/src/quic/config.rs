@@ -103,7 +103,7 @@ pub(super) fn server(
     config.migration(true);
     config.transport_config(Arc::new(transport(
         settings,
-        Congestion::default(),
+        Congestion::OF_QUIC,
         window_bytes,
         acknowledged,
     )));

@@ -22,7 +22,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    DialError, DialTarget, TransportKind,
+    Congestion, DialError, DialTarget, TransportKind,
     tls::{ALPN, AcceptError},
 };
 
@@ -59,7 +59,7 @@ pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tu
     tls.enable_sni = false;
     let window_bytes = shared.budget.offer();
     let congestion = settings.congestions.of(&target.trust_domain);
-    let congestion = congestion.unwrap_or_default();
+    let congestion = congestion.unwrap_or(Congestion::OF_QUIC);
     let acknowledged = Acknowledged::default();
     let config = config::client(settings, tls, congestion, window_bytes, &acknowledged)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
