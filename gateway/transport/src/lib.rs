@@ -15,6 +15,7 @@
 mod buffer;
 mod congestion;
 mod datagram;
+mod direction;
 mod error;
 mod link;
 mod links;

@@ -14,7 +14,11 @@ use super::{
     link::MemoryLink,
     wire::{BUFFER_BYTES, Broken, Load, Side, Wire},
 };
-use crate::{Fill, Link, StreamError, buffer::SLICES_MAX};
+use crate::{
+    Fill, Link, StreamError,
+    buffer::SLICES_MAX,
+    direction::{Received, Sent},
+};
 
 /// Bytes are lent in pieces of this size, so that whoever borrows them must cope with several.
 const PIECE_BYTES: usize = 16 << 10;
@@ -32,23 +36,6 @@ pub(crate) struct MemoryStream {
     sent: Sent,
     /// Put and not yet flushed.
     queued: Load,
-}
-
-/// The direction from the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Received {
-    Open,
-    Ended,
-    Broken,
-}
-
-/// The direction to the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Open,
-    /// The end was put; what is queued may still wait for its flush.
-    Ended,
-    Broken,
 }
 
 /// Bytes taken off the wire, to be lent.

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     Expiry, Fill, StreamError,
     buffer::{Buffer, SLICES_MAX, Size, reserve},
+    direction::{Received, Sent},
 };
 
 /// In front of a header and of a reply: how long it is.
@@ -42,22 +43,6 @@ pub(crate) struct QuicStream {
     received: Received,
     sent: Sent,
     place: Place,
-}
-
-/// The direction from the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Received {
-    Open,
-    Ended,
-    Broken,
-}
-
-/// The direction to the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Open,
-    Ended,
-    Broken,
 }
 
 /// Counts a stream where it is open, as long as it is.

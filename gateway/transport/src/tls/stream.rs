@@ -18,7 +18,10 @@ use super::{
     record::Schedule,
     writer::Writer,
 };
-use crate::{Expiry, Fill, StreamError};
+use crate::{
+    Expiry, Fill, StreamError,
+    direction::{Received, Sent},
+};
 
 /// One stream on a TLS connection.
 pub(crate) struct TlsStream {
@@ -30,22 +33,6 @@ pub(crate) struct TlsStream {
     /// Where the connection goes when the stream is over; `None` for a stream the peer opened.
     home: Option<Arc<TlsLink>>,
     peer: Arc<GatewayId>,
-}
-
-/// The direction from the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Received {
-    Open,
-    Ended,
-    Broken,
-}
-
-/// The direction to the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Open,
-    Ended,
-    Broken,
 }
 
 impl TlsStream {
