@@ -367,7 +367,7 @@ fn transports(
         streams_per_peer,
         congestions,
         window_budget_bytes: QUIC_WINDOW_BUDGET_BYTES,
-        keys: quic_keys::load_or_make(&state_dir, &settings.slot)?,
+        keys: quic_keys::load_or_make(&state_dir, &settings.slot, settings.shared_key.as_deref())?,
     };
     let sink = Arc::clone(sink) as Arc<dyn StreamSink>;
     Ok(Transports::new(tls, quic, &sink))

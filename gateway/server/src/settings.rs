@@ -94,6 +94,9 @@ pub struct Settings {
     pub locality: Locality,
     /// Where keys, ports and the last good configuration are kept.
     pub state_dir: PathBuf,
+    /// A secret that instances without a common state directory share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_key: Option<PathBuf>,
     /// Threads that carry connections.
     pub workers: u32,
     /// Where it listens.
@@ -149,6 +152,9 @@ struct Raw {
     locality: Option<Mapping<RawLocality>>,
     /// Where keys, ports and the last good configuration are kept. Default `/var/lib/corinth`.
     state_dir: Option<Field<PathBuf>>,
+    /// File with a secret of at least 32 bytes that all instances of this cluster's gateway share, where they share no state
+    /// directory: a peer whose packets are led to another instance then learns at once to dial anew. Default: none.
+    shared_key: Option<Field<PathBuf>>,
     /// Threads that carry connections. Default: one for each core.
     workers: Option<Field<Number>>,
     /// Where it listens.
@@ -261,6 +267,7 @@ impl Settings {
             ("slots", self.slots != running.slots),
             ("locality", self.locality != running.locality),
             ("stateDir", self.state_dir != running.state_dir),
+            ("sharedKey", self.shared_key != running.shared_key),
             ("workers", self.workers != running.workers),
             ("listen", self.listen != running.listen),
             ("gateways", self.gateways != running.gateways),
@@ -353,6 +360,8 @@ impl Settings {
 
         let state_dir = raw.state_dir.otherwise(PathBuf::from(STATE_DIR), found);
         let state_dir = show::beside(origin, &state_dir);
+        let shared_key = raw.shared_key.optional(found);
+        let shared_key = shared_key.map(|written| show::beside(origin, &written));
         let control = control.map(|raw| Control::read(raw, &state_dir, origin, found));
         let workers = number(raw.workers, cores(), 1..=WORKERS_MAX, found);
         let identity = Identity::read(section(raw.identity), control.is_some(), origin, found);
@@ -367,6 +376,7 @@ impl Settings {
             slots,
             locality,
             state_dir,
+            shared_key,
             gateways,
             control,
             workers,
