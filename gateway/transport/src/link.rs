@@ -155,6 +155,8 @@ pub struct PathStats {
     pub sent_packets: u64,
     /// Of these, packets that counted as lost.
     pub lost_packets: u64,
+    /// Calls in which packets were sent: where the system cuts a large one into many, far fewer than packets.
+    pub sends: u64,
     /// What may be on its way unacknowledged, in bytes, on the connection used last.
     pub congestion_window_bytes: u64,
     /// The largest packet the path is known to take, in bytes without IP and UDP.

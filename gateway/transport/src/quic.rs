@@ -16,8 +16,11 @@ mod code;
 mod config;
 mod connections;
 mod control;
+mod credit;
 mod datagram;
+mod dial;
 mod door;
+mod endpoints;
 mod farewell;
 mod frames;
 mod handshake;
@@ -32,30 +35,24 @@ mod window;
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, OnceLock},
-    thread::ThreadId,
     time::Duration,
 };
 
 use corinth_identity::{Denials, GatewayVerifier, OwnIdentity, SharedBundles};
 use corinth_model::{Failure, GatewayId, TrustDomain};
 use parking_lot::Mutex;
-use quinn::{Connecting, Endpoint, Runtime, TokioRuntime};
+use quinn::Endpoint;
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::watch;
-use tracing::debug;
 
 use self::{
-    acks::Acknowledged,
-    connections::Connections,
-    door::Counts,
-    link::QuicLink,
-    post::{Post, SharedSocket},
-    window::Budget,
+    acks::Acknowledged, connections::Connections, door::Counts, endpoints::Listed, link::QuicLink,
+    post::Post, window::Budget,
 };
 pub use self::{
-    config::SocketBuffers,
+    config::{SOCKET_BUFFER_BYTES, SocketBuffers},
     connections::CONNECTIONS_MAX,
     door::{Doorkeeper, Handshakes},
 };
@@ -125,7 +122,8 @@ pub struct QuicSettings {
     /// How fast we send on connections that we dial. On others it is BBR: it has to be chosen before it is known who
     /// dials.
     pub congestions: Congestions,
-    /// What all peers together may send that nobody here has read yet, in bytes.
+    /// What all peers together may send that nobody here has read yet, in bytes; and as much again what we may send them
+    /// that they have not acknowledged.
     pub window_budget_bytes: u64,
     /// Secrets of this gateway's slot.
     pub keys: QuicKeys,
@@ -145,7 +143,8 @@ pub(crate) struct Shared {
     closed: watch::Sender<bool>,
     /// Why it was closed, if it was said; peers are told.
     closed_for: OnceLock<Failure>,
-    budget: Arc<Budget>,
+    to_receive: Arc<Budget>,
+    to_send: Arc<Budget>,
     /// Endpoints that listen, or have connections.
     endpoints: Mutex<BTreeMap<u64, Listed>>,
     /// Streams that peers have opened here, by trust domain.
@@ -157,13 +156,6 @@ pub(crate) struct Shared {
     post: Arc<Post>,
     /// The smallest buffers that a socket of ours was granted.
     granted: Mutex<Option<SocketBuffers>>,
-}
-
-/// An endpoint that is remembered.
-struct Listed {
-    endpoint: Endpoint,
-    /// The worker that drives it and the port it has, where it listened and would again.
-    lingers: Option<(ThreadId, SocketAddr)>,
 }
 
 /// One of the streams that a peer may have open here; given back when dropped.
@@ -186,7 +178,8 @@ impl QuicTransport {
         let slot = ids::slot_of(settings.own.id());
         Self {
             shared: Arc::new(Shared {
-                budget: Budget::new(settings.window_budget_bytes),
+                to_receive: Budget::new(settings.window_budget_bytes),
+                to_send: Budget::new(settings.window_budget_bytes),
                 settings,
                 sink,
                 links: Links::default(),
@@ -345,7 +338,7 @@ impl Transport for QuicTransport {
         target: &'a DialTarget,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, DialError>> {
         Box::pin(async move {
-            let link = control::dial(&self.shared, target).await?;
+            let link = dial::dial(&self.shared, target).await?;
             Ok(link as Arc<dyn Link>)
         })
     }
@@ -399,101 +392,6 @@ impl Shared {
             Arc::clone(&settings.clock),
         );
         let nobodys = Acknowledged::default();
-        config::server(settings, tls, self.budget.offer(), &nobodys).map_err(io::Error::other)
-    }
-
-    /// Remembers an endpoint, under the number that is returned.
-    fn list(&self, endpoint: &Endpoint) -> u64 {
-        let mut endpoints = self.endpoints.lock();
-        let number = endpoints.last_key_value().map_or(0, |(last, _)| last + 1);
-        let listed = Listed {
-            endpoint: endpoint.clone(),
-            lingers: None,
-        };
-        endpoints.insert(number, listed);
-        number
-    }
-
-    /// An endpoint of the calling worker that listened there before, listening again: two on one port would share what
-    /// comes, and of the old one nobody would take it.
-    fn revive(&self, address: SocketAddr, server: &quinn::ServerConfig) -> Option<(Endpoint, u64)> {
-        let wanted = Some((std::thread::current().id(), address));
-        let mut endpoints = self.endpoints.lock();
-        let (number, listed) = endpoints
-            .iter_mut()
-            .find(|(_, listed)| listed.lingers == wanted)?;
-        listed.lingers = None;
-        listed.endpoint.set_server_config(Some(server.clone()));
-        Some((listed.endpoint.clone(), *number))
-    }
-
-    /// Forgets an endpoint that takes nobody any more, once it has no connections. They end with their links.
-    /// Where it had listened, it may begin to again before that.
-    fn leave_when_idle(
-        self: &Arc<Self>,
-        endpoint: Endpoint,
-        number: u64,
-        listened: Option<SocketAddr>,
-    ) {
-        let lingers = listened.map(|address| (std::thread::current().id(), address));
-        if let Some(listed) = self.endpoints.lock().get_mut(&number) {
-            listed.lingers = lingers;
-        }
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            endpoint.wait_idle().await;
-            let mut endpoints = shared.endpoints.lock();
-            if endpoints
-                .get(&number)
-                .is_some_and(|listed| listed.lingers == lingers)
-            {
-                endpoints.remove(&number);
-            }
-        });
-    }
-
-    /// An endpoint that listens on `socket`, driven by the calling worker.
-    fn listening_endpoint(
-        &self,
-        socket: UdpSocket,
-        server: quinn::ServerConfig,
-    ) -> io::Result<Endpoint> {
-        self.widen(&socket)?;
-        let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
-        let config = ids::listening(&self.settings.keys, self.post.slot(), socket.number());
-        let runtime = Arc::new(TokioRuntime);
-        Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)
-    }
-
-    fn widen(&self, socket: &UdpSocket) -> io::Result<()> {
-        let granted = config::widen(socket)?;
-        debug!(?granted, "a socket for QUIC");
-        let mut smallest = self.granted.lock();
-        *smallest = Some(smallest.map_or(granted, |other| other.min(granted)));
-        Ok(())
-    }
-
-    /// Dials `address` from a port that was not used before, on the calling worker.
-    fn connect(
-        self: &Arc<Self>,
-        config: quinn::ClientConfig,
-        address: SocketAddr,
-    ) -> io::Result<Connecting> {
-        let anywhere: IpAddr = if address.is_ipv6() {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
-        };
-        let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
-        self.widen(&socket)?;
-        let ids = ids::dialling(&self.settings.keys);
-        let endpoint = Endpoint::new(ids, None, socket, Arc::new(TokioRuntime))?;
-        // The name is not sent, and no certificate is compared with it.
-        let connecting = endpoint
-            .connect_with(config, address, &address.ip().to_string())
-            .map_err(io::Error::other)?;
-        let number = self.list(&endpoint);
-        self.leave_when_idle(endpoint, number, None);
-        Ok(connecting)
+        config::server(settings, tls, &nobodys).map_err(io::Error::other)
     }
 }

@@ -14,7 +14,7 @@ use quinn::{
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use super::{QuicSettings, acks::Acknowledged, window};
+use super::{QuicSettings, acks::Acknowledged, credit};
 use crate::Congestion;
 
 /// Handshakes that wait to be begun.
@@ -43,8 +43,8 @@ const MTU_MAX_BYTES: u16 = 1_452;
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
 /// How long a Retry may be answered.
 const RETRY_LIFETIME: Duration = Duration::from_secs(15);
-/// What a socket should hold while its worker is busy.
-const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+/// What a socket should hold, in bytes and either direction, while its worker is busy: what the system is asked for.
+pub const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 
 /// What a socket was granted, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +81,10 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     })
 }
 
-/// How connections are taken whose window may become `window_bytes`. What is acknowledged on them is counted.
+/// How connections are taken. What is acknowledged on them is counted.
 pub(super) fn server(
     settings: &QuicSettings,
     tls: rustls::ServerConfig,
-    window_bytes: u64,
     acknowledged: &Acknowledged,
 ) -> Result<ServerConfig, NoInitialCipherSuite> {
     let crypto = QuicServerConfig::try_from(Arc::new(tls))?;
@@ -104,36 +103,28 @@ pub(super) fn server(
     config.transport_config(Arc::new(transport(
         settings,
         Congestion::OF_QUIC,
-        window_bytes,
         acknowledged,
     )));
     Ok(config)
 }
 
-/// How connections are dialled whose window may become `window_bytes`. What is acknowledged on them is counted.
+/// How connections are dialled. What is acknowledged on them is counted.
 pub(super) fn client(
     settings: &QuicSettings,
     tls: rustls::ClientConfig,
     congestion: Congestion,
-    window_bytes: u64,
     acknowledged: &Acknowledged,
 ) -> Result<quinn::ClientConfig, NoInitialCipherSuite> {
     let crypto = QuicClientConfig::try_from(Arc::new(tls))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.token_store(Arc::new(NoneTokenStore));
-    config.transport_config(Arc::new(transport(
-        settings,
-        congestion,
-        window_bytes,
-        acknowledged,
-    )));
+    config.transport_config(Arc::new(transport(settings, congestion, acknowledged)));
     Ok(config)
 }
 
 fn transport(
     settings: &QuicSettings,
     congestion: Congestion,
-    window_bytes: u64,
     acknowledged: &Acknowledged,
 ) -> TransportConfig {
     let nobody = VarInt::from_u32(0);
@@ -144,8 +135,8 @@ fn transport(
     config.max_concurrent_bidi_streams(nobody);
     config.max_concurrent_uni_streams(nobody);
     config.receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES));
-    // Cannot be changed later, and is worth nothing beyond the window of the connection.
-    config.stream_receive_window(varint(window::of_a_stream(window_bytes)));
+    // Cannot be changed later, and is worth nothing beyond the window of the connection. Peers keep to less.
+    config.stream_receive_window(varint(credit::MAX_BYTES));
     config.send_window(STRANGER_SEND_BYTES);
     config.send_fairness(true);
     // Nobody sends one before the handshake has proved who it is.

@@ -17,14 +17,14 @@ use tracing::debug;
 
 use super::{
     Shared, code, datagram,
-    frames::{self, Control, Said},
-    handshake::{self, explain},
+    dial::replace,
+    frames::{Control, Said},
     link::QuicLink,
     serve,
     tunnel::Tunnel,
 };
 use crate::{
-    DialError, DialTarget, LinkState, StreamError,
+    LinkState, StreamError,
     tls::frame::{Kind, Pong},
 };
 
@@ -39,86 +39,6 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// A connection that another one has taken the place of is closed when it had no stream for so many probes: what the peer
 /// opened before it knew of the other has arrived by then.
 const REPLACED_MAX: u32 = 5;
-/// Before a connection is dialled again in place of one that is about to expire or does not answer.
-const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
-
-/// Dials a connection. Returns the link to the gateway that answered, alive from now on.
-pub(super) async fn dial(
-    shared: &Arc<Shared>,
-    target: &DialTarget,
-) -> Result<Arc<QuicLink>, DialError> {
-    let tunnel = handshake::dial(shared, target).await?;
-    // The same gateway may answer at another address, or behind the same load balancer again.
-    if let Some(link) = needs_no_other(shared, &tunnel) {
-        return Ok(link);
-    }
-    join(shared, target, tunnel).await
-}
-
-/// Makes a dialled connection part of its link, once the peer has answered on it.
-async fn join(
-    shared: &Arc<Shared>,
-    target: &DialTarget,
-    tunnel: Tunnel,
-) -> Result<Arc<QuicLink>, DialError> {
-    let address = target.address;
-    // The answer proves that the peer accepted our certificate too (RFC 8446 §4.4.4: we finish first).
-    let answered = timeout(shared.settings.timeouts.first_frame, ask(&tunnel))
-        .await
-        .map_err(|_| DialError::HandshakeTimeout { address })?;
-    let (control, pong) = answered.map_err(|error| match tunnel.quic.close_reason() {
-        Some(reason) => {
-            let (failure, detail) = explain(&reason);
-            DialError::Handshake {
-                address,
-                failure,
-                detail,
-            }
-        }
-        None => DialError::Handshake {
-            address,
-            failure: error.failure(),
-            detail: error.to_string(),
-        },
-    })?;
-    let link = shared.link_to(&tunnel.peer);
-    link.set_target(target);
-    link.announced_slots.store(u32::from(pong.slots), Relaxed);
-    link.dialled.fetch_add(1, Relaxed);
-    let tunnel = Arc::new(tunnel);
-    link.alive(&tunnel, true, pong.draining);
-    let probes = Probes {
-        sent: 1,
-        answered: 1,
-        acknowledged: 0,
-        draining: pong.draining,
-        replaced: 0,
-    };
-    tokio::spawn(carry(
-        Arc::clone(shared),
-        Arc::clone(&link),
-        tunnel,
-        control,
-        Side::Dialer(probes),
-    ));
-    Ok(link)
-}
-
-/// Opens our control stream with a PING and waits for the answer on the peer's.
-async fn ask(tunnel: &Tunnel) -> Result<(Control, Pong), StreamError> {
-    let lost = |error| code::lost(&error);
-    let mut send = tunnel.quic.open_uni().await.map_err(lost)?;
-    let mut first = Vec::new();
-    frames::put(&mut first, Kind::Ping, &ping(1));
-    send.write_all(&first).await.map_err(|_| StreamError::Cut)?;
-    let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
-    let mut control = Control::new(&tunnel.quic, send, recv);
-    let Said { kind, payload, .. } = control.next().await?;
-    match Pong::read(&payload) {
-        Some(pong) if kind == Kind::Pong => Ok((control, pong)),
-        Some(_) | None => Err(StreamError::Protocol("a first PING that is not answered")),
-    }
-}
 
 /// Serves a connection that the peer dialled, until it ends.
 pub(super) async fn answer(shared: &Arc<Shared>, tunnel: Tunnel) -> Result<(), StreamError> {
@@ -153,13 +73,13 @@ async fn asked(tunnel: &Tunnel) -> Result<(Control, u64), StreamError> {
 }
 
 /// Which side of a connection we are.
-enum Side {
+pub(super) enum Side {
     Dialer(Probes),
     Acceptor,
 }
 
 /// Serves both what is said about a connection and the streams on it.
-async fn carry(
+pub(super) async fn carry(
     shared: Arc<Shared>,
     link: Arc<QuicLink>,
     tunnel: Arc<Tunnel>,
@@ -200,7 +120,7 @@ async fn carry(
 }
 
 /// The probes of one connection; numbers count up from 1.
-struct Probes {
+pub(super) struct Probes {
     sent: u64,
     answered: u64,
     /// Packets that were acknowledged by the last look.
@@ -211,6 +131,17 @@ struct Probes {
 }
 
 impl Probes {
+    /// The first one was answered.
+    pub(super) fn begun(draining: bool) -> Self {
+        Self {
+            sent: 1,
+            answered: 1,
+            acknowledged: 0,
+            draining,
+            replaced: 0,
+        }
+    }
+
     /// The dialer's side, until the path is dead, the link closed or the connection needed no more.
     async fn run(
         &mut self,
@@ -327,59 +258,6 @@ impl Probes {
     }
 }
 
-/// Dials a connection beside one that is about to expire, or that answers no more: what stands on the way may send another
-/// port where somebody answers.
-fn replace(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<Tunnel>) {
-    let is_used = link.is_newest_dialled(tunnel);
-    let Some(target) = link.target().filter(|_| is_used) else {
-        return;
-    };
-    if !link.begin_renewal() {
-        return;
-    }
-    let (shared, link) = (Arc::clone(shared), Arc::clone(link));
-    tokio::spawn(async move {
-        match dial_beside(&shared, &link, &target).await {
-            Ok(met) if Arc::ptr_eq(&met, &link) => {}
-            Ok(met) => {
-                debug!(peer = %link.peer, met = %met.peer, "another gateway answered");
-                tokio::time::sleep(RENEWAL_PAUSE).await;
-            }
-            Err(error) => {
-                debug!(peer = %link.peer, %error, "no connection in place of another one");
-                tokio::time::sleep(RENEWAL_PAUSE).await;
-            }
-        }
-        link.end_renewal();
-    });
-}
-
-/// Dials one more connection of `link`. Behind a load balancer another gateway may answer.
-async fn dial_beside(
-    shared: &Arc<Shared>,
-    link: &Arc<QuicLink>,
-    target: &DialTarget,
-) -> Result<Arc<QuicLink>, DialError> {
-    let tunnel = handshake::dial(shared, target).await?;
-    if *tunnel.peer != *link.peer
-        && let Some(other) = needs_no_other(shared, &tunnel)
-    {
-        return Ok(other);
-    }
-    join(shared, target, tunnel).await
-}
-
-/// The link to the gateway that answered, if what there is of it is enough.
-fn needs_no_other(shared: &Shared, tunnel: &Tunnel) -> Option<Arc<QuicLink>> {
-    let link = shared.links.get(&tunnel.peer)?;
-    let is_enough = link.dialled_live() > 0 && !link.expires(shared.now_unix_seconds());
-    if is_enough {
-        // It has heard nothing on this connection and counts on nothing.
-        tunnel.close();
-    }
-    is_enough.then_some(link)
-}
-
 /// The acceptor's side: answers, and notices silence.
 async fn answering(
     shared: &Arc<Shared>,
@@ -463,7 +341,7 @@ fn under_way(shared: &Shared, link: &QuicLink) -> u64 {
     round_trips_us / interval_us
 }
 
-fn ping(nonce: u64) -> [u8; 9] {
+pub(super) fn ping(nonce: u64) -> [u8; 9] {
     let mut payload = [ROLE_CONTROL; 9];
     payload[1..].copy_from_slice(&nonce.to_be_bytes());
     payload

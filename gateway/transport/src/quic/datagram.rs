@@ -1,7 +1,8 @@
 //! Datagrams beside the streams of a QUIC connection (RFC 9221).
 //!
-//! A datagram begins with a byte that says what it is: [`PROBE`] is for whoever watches the path, [`OF_STREAM`] is followed by the number of a stream of the same
-//! connection, as a varint (RFC 9000 §16), and what that stream's users put there. Others are left alone.
+//! A datagram begins with a byte that says what it is: [`PROBE`] is for whoever watches the path, [`OF_STREAM`] is followed
+//! by the number of a stream of the same connection, as a varint (RFC 9000 §16), and what that stream's users put there,
+//! and [`CREDIT`] and [`WANTED`] are about how far a stream may be sent. Others are left alone.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,10 @@ use parking_lot::Mutex;
 use quinn::{SendDatagramError, VarInt};
 use tokio::sync::mpsc;
 
-use super::tunnel::Tunnel;
+use super::{
+    credit::{CREDIT, WANTED},
+    tunnel::Tunnel,
+};
 use crate::datagram::{Inbox, Sent};
 
 /// The first byte of a probe of the path.
@@ -101,11 +105,20 @@ pub(super) fn sort(tunnel: &Arc<Tunnel>) -> mpsc::Receiver<Bytes> {
     let tunnel = Arc::clone(tunnel);
     tokio::spawn(async move {
         while let Ok(datagram) = tunnel.quic.read_datagram().await {
-            if datagram.first() == Some(&PROBE) {
+            match datagram.first() {
                 // Without room it is lost, and the next one is not.
-                drop(found.try_send(datagram));
-            } else if let Some((inbox, content)) = addressed(&tunnel.inboxes, &datagram) {
-                inbox.put(content);
+                Some(&PROBE) => drop(found.try_send(datagram)),
+                Some(&(CREDIT | WANTED)) => {
+                    if let Some(answer) = tunnel.credits.handle(&datagram) {
+                        // If it does not leave, it is asked for again.
+                        let _ = tunnel.quic.send_datagram(answer);
+                    }
+                }
+                _ => {
+                    if let Some((inbox, content)) = addressed(&tunnel.inboxes, &datagram) {
+                        inbox.put(content);
+                    }
+                }
             }
         }
         let by_stream = std::mem::take(&mut *tunnel.inboxes.by_stream.lock());
@@ -127,7 +140,7 @@ fn addressed(inboxes: &Inboxes, datagram: &Bytes) -> Option<(Arc<Inbox>, Bytes)>
     Some((inbox, datagram.slice_ref(content)))
 }
 
-fn put_varint(value: u64, out: &mut Vec<u8>) {
+pub(super) fn put_varint(value: u64, out: &mut Vec<u8>) {
     match value {
         0..0x40 => out.push(value as u8),
         0x40..0x4000 => out.extend((value as u16 | 0x4000).to_be_bytes()),
@@ -136,7 +149,7 @@ fn put_varint(value: u64, out: &mut Vec<u8>) {
     }
 }
 
-fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let first = *bytes.first()?;
     let (number, rest) = bytes.split_at_checked(1 << (first >> 6))?;
     let tail = number.iter().skip(1);

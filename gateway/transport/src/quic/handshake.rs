@@ -19,7 +19,7 @@ use super::{
     acks::Acknowledged,
     code::{code_of, known_failure_of},
     config,
-    tunnel::Tunnel,
+    tunnel::{Tunnel, Windows},
 };
 use crate::{
     Congestion, DialError, DialTarget, TransportKind,
@@ -57,11 +57,10 @@ pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tu
         Arc::clone(&settings.clock),
     );
     tls.enable_sni = false;
-    let window_bytes = shared.budget.offer();
     let congestion = settings.congestions.of(&target.trust_domain);
     let congestion = congestion.unwrap_or(Congestion::OF_QUIC);
     let acknowledged = Acknowledged::default();
-    let config = config::client(settings, tls, congestion, window_bytes, &acknowledged)
+    let config = config::client(settings, tls, congestion, &acknowledged)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
     let mut connecting = shared.connect(config, address).map_err(unreachable)?;
     let secured = timeout(settings.timeouts.handshake, async {
@@ -77,7 +76,7 @@ pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tu
     let quic = secured
         .await
         .map_err(|_| DialError::HandshakeTimeout { address })??;
-    admit(shared, quic, acknowledged, own_not_after, window_bytes).map_err(refused)
+    admit(shared, quic, acknowledged, own_not_after).map_err(refused)
 }
 
 /// Finishes the handshake of somebody who dialled us.
@@ -86,7 +85,6 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
     let refused = |(failure, detail)| AcceptError::Handshake { failure, detail };
     let own_not_after = settings.own.not_after().as_secs();
     let witness = Arc::new(Witness::of(shared.listener_verifier()));
-    let window_bytes = shared.budget.offer();
     let tls = tls::server_config(
         Arc::clone(&witness) as Arc<dyn ClientCertVerifier>,
         Arc::clone(&settings.own) as _,
@@ -94,7 +92,7 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
         Arc::clone(&settings.clock),
     );
     let acknowledged = Acknowledged::default();
-    let config = config::server(settings, tls, window_bytes, &acknowledged)
+    let config = config::server(settings, tls, &acknowledged)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
     let connecting = incoming
         .accept_with(Arc::new(config))
@@ -103,7 +101,7 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
         .await
         .map_err(|_| AcceptError::Timeout)?
         .map_err(|error| refused(witness.explain(&error)))?;
-    admit(shared, quic, acknowledged, own_not_after, window_bytes).map_err(refused)
+    admit(shared, quic, acknowledged, own_not_after).map_err(refused)
 }
 
 /// Reads who the verified peer is from its certificate.
@@ -112,7 +110,6 @@ fn admit(
     quic: quinn::Connection,
     acknowledged: Acknowledged,
     own_not_after: u64,
-    window_bytes: u64,
 ) -> Result<Tunnel, (Failure, String)> {
     let agreed = quic.handshake_data().and_then(downcast::<HandshakeData>);
     if agreed.and_then(|agreed| agreed.protocol).as_deref() != Some(ALPN) {
@@ -127,8 +124,9 @@ fn admit(
         peer_gateway(&certificates).map_err(|failure| (failure, failure.summary().to_owned()))?;
     let peer = leaf.gateway;
     let entered = shared.connections.enter(&peer);
-    let share = shared.budget.give(&peer.trust_domain, window_bytes);
-    let (Some(entered), Some(share)) = (entered, share) else {
+    let to_receive = shared.to_receive.give(&peer.trust_domain);
+    let to_send = shared.to_send.give(&peer.trust_domain);
+    let (Some(entered), Some(to_receive), Some(to_send)) = (entered, to_receive, to_send) else {
         quic.close(code_of(Failure::TooManyConnections), b"");
         let detail = format!("{peer} has as many connections as it may");
         return Err((Failure::TooManyConnections, detail));
@@ -139,7 +137,7 @@ fn admit(
         peer,
         leaf.not_after.as_secs().min(own_not_after),
         shared.now_unix_seconds(),
-        share,
+        Windows::new(to_receive, to_send),
         entered,
     ))
 }

@@ -178,6 +178,7 @@ impl QuicLink {
         let mut path = self.path.lock();
         path.sent_packets += looked.sent_packets;
         path.lost_packets += looked.lost_packets;
+        path.sends += looked.sends;
         path.congestion_window_bytes = looked.congestion_window_bytes;
         path.mtu_bytes = looked.mtu_bytes;
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use super::{
     code::code_of,
     config::varint,
     connections::Entered,
+    credit::Credits,
     datagram::Inboxes,
     farewell::Farewells,
     window::{self, Share},
@@ -53,20 +54,40 @@ pub(super) struct Tunnel {
     pub(super) streams: watch::Sender<u32>,
     /// What was said last on streams that are over.
     pub(super) farewells: Farewells,
-    window: Mutex<Window>,
+    /// How far its streams may be sent.
+    pub(super) credits: Credits,
+    windows: Mutex<Windows>,
+    stream_max_bytes: AtomicU64,
     is_overdue: AtomicBool,
     _entered: Entered,
 }
 
-/// What is known of the path's size.
-struct Window {
-    share: Share,
+/// What may be on its way, and what is known of the path's size.
+pub(super) struct Windows {
+    to_receive: Share,
+    to_send: Share,
     received_bytes: u64,
     sent_packets: u64,
     lost_packets: u64,
+    sends: u64,
     /// How often the peer has said that the window holds it up.
     blocked: u64,
     at: Instant,
+}
+
+impl Windows {
+    pub(super) fn new(to_receive: Share, to_send: Share) -> Self {
+        Self {
+            to_receive,
+            to_send,
+            received_bytes: 0,
+            sent_packets: 0,
+            lost_packets: 0,
+            sends: 0,
+            blocked: 0,
+            at: Instant::now(),
+        }
+    }
 }
 
 /// What a look at a connection found that is new.
@@ -77,6 +98,8 @@ pub(super) struct Looked {
     pub(super) sent_packets: u64,
     /// Packets that counted as lost since the look before.
     pub(super) lost_packets: u64,
+    /// Calls in which packets were sent since the look before.
+    pub(super) sends: u64,
     pub(super) congestion_window_bytes: u64,
     pub(super) mtu_bytes: u16,
 }
@@ -89,14 +112,15 @@ impl Tunnel {
         peer: GatewayId,
         not_after: u64,
         now_unix_seconds: u64,
-        share: Share,
+        mut windows: Windows,
         entered: Entered,
     ) -> Self {
         let retire_at = retire_at(not_after, now_unix_seconds);
-        quic.set_receive_window(varint(share.bytes()));
-        quic.set_send_window(window::to_send(0));
+        quic.set_receive_window(varint(windows.to_receive.bytes()));
+        quic.set_send_window(windows.to_send.bytes());
         quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
         quic.set_max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS_MAX));
+        windows.received_bytes = quic.stats().udp_rx.bytes;
         Self {
             acknowledged,
             peer: Arc::new(peer),
@@ -106,14 +130,9 @@ impl Tunnel {
             inboxes: Inboxes::default(),
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
-            window: Mutex::new(Window {
-                share,
-                received_bytes: quic.stats().udp_rx.bytes,
-                sent_packets: 0,
-                lost_packets: 0,
-                blocked: 0,
-                at: Instant::now(),
-            }),
+            credits: Credits::default(),
+            stream_max_bytes: AtomicU64::new(window::of_a_stream(windows.to_receive.bytes())),
+            windows: Mutex::new(windows),
             is_overdue: AtomicBool::new(false),
             _entered: entered,
             quic,
@@ -124,33 +143,44 @@ impl Tunnel {
     pub(super) fn look(&self, now: Instant) -> Looked {
         let stats = self.quic.stats();
         let path = stats.path;
-        let mut window = self.window.lock();
-        let received = stats.udp_rx.bytes.saturating_sub(window.received_bytes);
-        let elapsed = now.duration_since(window.at);
-        window.received_bytes = stats.udp_rx.bytes;
-        window.at = now;
+        let mut windows = self.windows.lock();
+        let received = stats.udp_rx.bytes.saturating_sub(windows.received_bytes);
+        let elapsed = now.duration_since(windows.at);
+        windows.received_bytes = stats.udp_rx.bytes;
+        windows.at = now;
         let looked = Looked {
             rtt: path.rtt,
-            sent_packets: path.sent_packets.saturating_sub(window.sent_packets),
-            lost_packets: path.lost_packets.saturating_sub(window.lost_packets),
+            sent_packets: path.sent_packets.saturating_sub(windows.sent_packets),
+            lost_packets: path.lost_packets.saturating_sub(windows.lost_packets),
+            sends: stats.udp_tx.ios - windows.sends,
             congestion_window_bytes: path.cwnd,
             mtu_bytes: path.current_mtu,
         };
         // Counted anew where the path has changed.
-        window.sent_packets = path.sent_packets;
-        window.lost_packets = path.lost_packets;
+        windows.sent_packets = path.sent_packets;
+        windows.lost_packets = path.lost_packets;
+        windows.sends = stats.udp_tx.ios;
         let mut wanted = window::wanted(received, elapsed, path.rtt);
         let blocked = stats.frame_rx.data_blocked;
-        if blocked != std::mem::replace(&mut window.blocked, blocked) {
+        if blocked != std::mem::replace(&mut windows.blocked, blocked) {
             // Streams that nobody reads have taken it: the others need one as well.
-            wanted = wanted.max(window.share.bytes() * 2);
+            wanted = wanted.max(windows.to_receive.bytes() * 2);
         }
-        if window.share.grow(wanted) {
-            self.quic.set_receive_window(varint(window.share.bytes()));
+        if windows.to_receive.grow(wanted) {
+            let bytes = windows.to_receive.bytes();
+            self.quic.set_receive_window(varint(bytes));
+            self.stream_max_bytes
+                .store(window::of_a_stream(bytes), Relaxed);
         }
-        drop(window);
-        self.quic.set_send_window(window::to_send(path.cwnd));
+        if windows.to_send.grow(window::to_send(path.cwnd)) {
+            self.quic.set_send_window(windows.to_send.bytes());
+        }
         looked
+    }
+
+    /// The largest window that a stream may have on it now.
+    pub(super) fn stream_max_bytes(&self) -> u64 {
+        self.stream_max_bytes.load(Relaxed)
     }
 
     /// Notes whether answers are late; `true` if that is news.

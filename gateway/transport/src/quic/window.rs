@@ -3,6 +3,8 @@
 //! A window is credit: memory is used only where a reader stops while its peer goes on. Each connection is given credit
 //! when its peer has proved who it is, the less the more is given already, and more when its path turns out to hold more.
 //!
+//! What we hold for peers until they have acknowledged it has a budget of the same kind.
+//!
 //! A peer issues the identities of its gateways itself, so what counts is its trust domain: however many connections its
 //! gateways make, they have no more than a part of the budget.
 
@@ -11,30 +13,30 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use corinth_model::TrustDomain;
 use parking_lot::Mutex;
 
-/// One stream may take this part of the first credit of its connection. Fewer that nobody reads stop no other, and when they
-/// are more, the connection is given more.
-const STREAMS_PER_WINDOW: u64 = 8;
-/// What a connection is given while there is plenty: with it one stream fills 330 Mb/s at 100 ms.
-const OFFER_MAX_BYTES: u64 = 32 << 20;
+use super::credit;
+
+/// What a connection is given while there is plenty: enough to begin with, as it grows within a few looks at the path.
+const OFFER_MAX_BYTES: u64 = 4 << 20;
 /// What a connection is given when little is left; with less it is of no use.
-const OFFER_MIN_BYTES: u64 = 256 << 10;
+const OFFER_MIN_BYTES: u64 = 512 << 10;
 /// This part of the budget, and of what a peer may have of it, is given in pieces of that size alone, so that there is
 /// something for many.
-const RESERVE: u64 = 2;
+const RESERVE: u64 = 4;
 /// All connections of one peer are given at most this part of the budget.
 const PEERS_PER_BUDGET: u64 = 2;
-/// What a stream may take of a connection that was given little.
-const STREAM_MIN_BYTES: u64 = 64 << 10;
+/// One stream may take this part of the credit of its connection: one that nobody reads stops no other.
+const STREAMS_PER_WINDOW: u64 = 2;
+/// The credit of a connection is so many times what is on its way: what follows a lost packet waits for it, and another one
+/// may be lost meanwhile.
+const WINDOWS_PER_PATH: u64 = 6;
+/// What we may hold for a peer is so many congestion windows: what a gap keeps from being let go counts as well.
+const CONGESTION_WINDOWS: u64 = 3;
 /// The most any connection grows to.
 const WINDOW_MAX_BYTES: u64 = 64 << 20;
-/// The most we hold unacknowledged for a peer.
-const SEND_MAX_BYTES: u64 = 64 << 20;
 /// Of what is left beyond the reserve, one connection is given at most this part.
 const PART_OF_THE_REST: u64 = 4;
 /// Of what is left of that for its peer, this part.
 const PART_OF_THE_PEERS: u64 = 2;
-/// What we hold unacknowledged for a peer, at least.
-const SEND_MIN_BYTES: u64 = 4 << 20;
 
 /// The credit that all connections share.
 #[derive(Debug)]
@@ -90,16 +92,17 @@ impl Budget {
         })
     }
 
-    /// What a connection made now would be given. Nothing is set aside: a handshake costs a stranger little.
-    pub(super) fn offer(&self) -> u64 {
+    /// What a connection made now is given, if its peer has not had its part.
+    fn offer(&self) -> u64 {
         let part = self.given.lock().part(self.total_bytes);
         let part = part.clamp(OFFER_MIN_BYTES, OFFER_MAX_BYTES);
         1 << part.ilog2()
     }
 
-    /// Gives what was offered to a peer that has proved who it is, or less where others were faster; `None` if nothing
-    /// of use is left for it.
-    pub(super) fn give(self: &Arc<Self>, peer: &TrustDomain, bytes: u64) -> Option<Share> {
+    /// Gives what a connection is to begin with to a peer that has proved who it is; `None` if nothing of use is left
+    /// for it.
+    pub(super) fn give(self: &Arc<Self>, peer: &TrustDomain) -> Option<Share> {
+        let bytes = self.offer();
         let mut given = self.given.lock();
         let bytes = given.give(self.total_bytes, peer, bytes, OFFER_MIN_BYTES);
         drop(given);
@@ -145,23 +148,23 @@ impl Drop for Share {
     }
 }
 
-/// The window of one stream on a connection with this much credit.
+/// The largest window of one stream on a connection with this much credit.
 pub(super) fn of_a_stream(connection_bytes: u64) -> u64 {
-    (connection_bytes / STREAMS_PER_WINDOW).max(STREAM_MIN_BYTES)
+    (connection_bytes / STREAMS_PER_WINDOW).min(credit::MAX_BYTES)
 }
 
-/// Twice what is on its way when `bytes` arrive in `elapsed`: a window that size is never what holds a path up.
+/// A few times what is on its way when `bytes` arrive in `elapsed`: a window that size is never what holds a path up.
 pub(super) fn wanted(bytes: u64, elapsed: Duration, rtt: Duration) -> u64 {
     let elapsed_us = elapsed.as_micros().max(1);
-    let product = u128::from(bytes) * rtt.as_micros() * 2 / elapsed_us;
+    let product =
+        u128::from(bytes) * u128::from(WINDOWS_PER_PATH) * rtt.max(credit::RTT_MIN).as_micros()
+            / elapsed_us;
     u64::try_from(product).unwrap_or(u64::MAX)
 }
 
 /// What we may hold for a peer whose path takes `congestion_window_bytes` at once.
 pub(super) fn to_send(congestion_window_bytes: u64) -> u64 {
-    congestion_window_bytes
-        .saturating_mul(2)
-        .clamp(SEND_MIN_BYTES, SEND_MAX_BYTES)
+    congestion_window_bytes.saturating_mul(CONGESTION_WINDOWS)
 }
 
 #[cfg(test)]
@@ -183,14 +186,14 @@ mod tests {
             let offer = budget.offer();
             assert!(offer <= last && offer >= OFFER_MIN_BYTES);
             last = offer;
-            let Some(share) = budget.give(&peer(number), offer) else {
+            let Some(share) = budget.give(&peer(number)) else {
                 break;
             };
             shares.push(share);
         }
         assert_eq!(last, OFFER_MIN_BYTES);
         assert_eq!(shares.iter().map(Share::bytes).sum::<u64>(), TOTAL);
-        assert!(shares.len() > 500, "{} connections", shares.len());
+        assert!(shares.len() > 150, "{} connections", shares.len());
         drop(shares);
         assert_eq!(budget.offer(), OFFER_MAX_BYTES);
         assert!(budget.given.lock().to_peers.is_empty());
@@ -200,35 +203,37 @@ mod tests {
     fn one_peer_leaves_something_for_the_others() {
         let budget = Budget::new(TOTAL);
         let mut shares = Vec::new();
-        while let Some(share) = budget.give(&peer(0), budget.offer()) {
+        while let Some(share) = budget.give(&peer(0)) {
             shares.push(share);
         }
         assert_eq!(shares[0].bytes(), OFFER_MAX_BYTES);
-        assert!(shares.len() > 200, "{} connections", shares.len());
+        assert!(shares.len() > 80, "{} connections", shares.len());
         assert_eq!(shares.iter().map(Share::bytes).sum::<u64>(), TOTAL / 2);
         assert!(!shares[0].grow(u64::MAX));
-        assert!(budget.give(&peer(1), budget.offer()).is_some());
+        assert!(budget.give(&peer(1)).is_some());
         assert!(budget.given.lock().to_peers.len() == 1);
     }
 
     #[test]
     fn a_share_grows_within_its_own_limit_and_the_budget() {
         let budget = Budget::new(2 * TOTAL);
-        let mut share = budget.give(&peer(0), OFFER_MAX_BYTES).unwrap();
+        let mut share = budget.give(&peer(0)).unwrap();
+        assert_eq!(share.bytes(), OFFER_MAX_BYTES);
         assert!(!share.grow(OFFER_MAX_BYTES));
         // No step takes much of what is left.
         while share.grow(u64::MAX) {}
         assert_eq!(share.bytes(), WINDOW_MAX_BYTES);
-        let mut late = budget.give(&peer(1), OFFER_MIN_BYTES).unwrap();
-        let _others: Vec<_> = (2..).map_while(|n| budget.give(&peer(n), TOTAL)).collect();
-        assert!(!late.grow(OFFER_MAX_BYTES));
+        let others: Vec<_> = (1..).map_while(|n| budget.give(&peer(n))).collect();
+        let mut late = others.into_iter().last().unwrap();
+        assert_eq!(late.bytes(), OFFER_MIN_BYTES);
+        assert!(late.grow(OFFER_MAX_BYTES));
     }
 
     #[test]
-    fn a_path_wants_twice_what_is_on_its_way() {
+    fn a_path_wants_a_few_times_what_is_on_its_way() {
         let tick = Duration::from_millis(200);
         // 1 Gb/s at 100 ms.
-        assert_eq!(wanted(25_000_000, tick, tick / 2), 25_000_000);
+        assert_eq!(wanted(25_000_000, tick, tick / 2), 75_000_000);
         assert_eq!(wanted(0, tick, tick), 0);
         assert_eq!(wanted(u64::MAX, Duration::ZERO, tick), u64::MAX);
     }

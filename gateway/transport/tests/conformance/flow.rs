@@ -44,7 +44,7 @@ pub(crate) async fn write_until_stopped(stream: &mut Stream) -> usize {
 }
 
 /// Reads this many bytes without keeping them; fewer only if the stream ends before.
-async fn count(stream: &mut Stream, bytes: usize) -> Result<usize, StreamError> {
+pub(crate) async fn count(stream: &mut Stream, bytes: usize) -> Result<usize, StreamError> {
     let (mut half, _) = stream.split();
     let mut read = 0;
     while read < bytes && half.fill().await? == Fill::Data {

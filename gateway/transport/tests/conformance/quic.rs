@@ -70,8 +70,8 @@ impl<const IPV6: bool> Quic<IPV6> {
 }
 
 impl<const IPV6: bool> Carrier for Quic<IPV6> {
-    /// The window of one stream, and what two gateways and the path hold beyond.
-    const BUFFERED_MAX_BYTES: usize = 16 << 20;
+    /// The first credit of one stream, and what two gateways and the path hold beyond.
+    const BUFFERED_MAX_BYTES: usize = 2 << 20;
 
     async fn pair(between: Between) -> Pair<Self> {
         let ip = if IPV6 {

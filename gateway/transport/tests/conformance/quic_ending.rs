@@ -10,8 +10,8 @@ use crate::{
     talk::Talk,
 };
 
-/// More than a new path takes at once, less than a stream may have unread.
-const BYTES: usize = 3 << 20;
+/// More than a new path takes at once, less than the first credit of a stream.
+const BYTES: usize = 400 << 10;
 /// Often enough for a race to show.
 const ROUNDS: usize = 20;
 

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::{
-    flow::write_until_stopped,
+    flow::{count, write_until_stopped},
     pair::{A, B, Between, Carrier, Sink, settled},
     quic::{Dialled, Quic, listen, settings},
     run,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Their windows are more than a connection is given at first.
-const UNREAD: usize = 12;
+const UNREAD: usize = 40;
 /// A path on which nothing comes back is dead before this.
 const DEAD_AFTER: Duration = Duration::from_secs(1);
 
@@ -67,6 +67,77 @@ fn a_peer_is_alive_although_nobody_reads_its_streams_and_no_window_is_left() {
         near.write(b"hello").await.unwrap();
         assert_eq!(far.read(5).await.unwrap(), b"hello");
         assert_eq!(dialled.link.stats().dialled, 1);
+    });
+}
+
+/// Packets for each call that sends, of which the library puts ten together at most.
+const PACKETS_PER_SEND: u64 = 5;
+
+#[test]
+fn what_moves_much_leaves_in_large_batches() {
+    run::to_its_end(|| async {
+        const BYTES: usize = 16 << 20;
+        let mut pair = Quic::<false>::pair(Between::Nothing).await;
+        let (link, _) = pair.dial().await;
+        let (mut near, mut far) = pair.stream(&link).await;
+        let path = || link.stats().path.unwrap();
+        let read = far.with(|stream| Box::pin(count(stream, BYTES)));
+        let bytes = vec![1; BYTES];
+        let (read, written) = tokio::join!(read, near.write(&bytes));
+        written.unwrap();
+        assert_eq!(read.unwrap(), BYTES);
+        let packets = BYTES / 1_500;
+        run::eventually(|| path().sent_packets > packets as u64).await;
+        let path = path();
+        assert!(
+            path.sent_packets >= PACKETS_PER_SEND * path.sends,
+            "{path:?}"
+        );
+    });
+}
+
+#[test]
+fn credit_that_the_path_lost_is_asked_for() {
+    run::to_its_end(|| async {
+        let mut dialled = Dialled::new().await;
+        let (mut near, mut far) = dialled.stream().await;
+        let sent = write_until_stopped(&mut near).await;
+        dialled.proxy.cut();
+        // What is told of it gets lost, and datagrams are not sent again.
+        let read = far.read(sent / 4 * 3).await.unwrap().len();
+        let waits = timeout(Duration::from_millis(300), near.flush()).await;
+        assert!(waits.is_err(), "nothing passes");
+        dialled.proxy.heal();
+        let rest = far.with(move |stream| Box::pin(count(stream, sent - read)));
+        let (rest, flushed) = tokio::join!(rest, near.flush());
+        flushed.unwrap();
+        assert_eq!(rest.unwrap(), sent - read);
+    });
+}
+
+#[test]
+fn who_waits_for_credit_learns_of_a_reset() {
+    run::to_its_end(|| async {
+        let mut dialled = Dialled::new().await;
+        let (mut near, mut far) = dialled.stream().await;
+        write_until_stopped(&mut near).await;
+        far.end().await.unwrap();
+        assert_eq!(near.read_to_end().await.unwrap(), b"");
+        let (reset, flushed) = tokio::join!(far.reset(Failure::EndpointReset), near.flush());
+        let () = reset;
+        let error = flushed.unwrap_err();
+        assert_eq!(error.failure(), Failure::EndpointReset, "{error}");
+    });
+}
+
+#[test]
+fn who_waits_for_credit_learns_that_the_connection_is_over() {
+    run::to_its_end(|| async {
+        let mut dialled = Dialled::new().await;
+        let (mut near, _far) = dialled.stream().await;
+        write_until_stopped(&mut near).await;
+        dialled.far.close();
+        assert!(near.flush().await.is_err());
     });
 }
 
