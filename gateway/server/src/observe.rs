@@ -5,9 +5,12 @@ use std::sync::{Arc, Weak};
 use corinth_core::Standing;
 use corinth_daemon::metrics::{Metrics, MetricsError};
 use corinth_identity::OwnIdentity;
-use corinth_transport::{LinkState, PathStats, quic::QuicTransport};
+use corinth_transport::{
+    LinkState, PathStats,
+    quic::{QuicTransport, SOCKET_BUFFER_BYTES},
+};
 use prometheus::{
-    GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -173,10 +176,13 @@ impl Observed {
 struct Quic {
     sent_packets: IntCounterVec,
     lost_packets: IntCounterVec,
+    sends: IntCounterVec,
     congestion_window: IntGaugeVec,
     mtu: IntGaugeVec,
     handshakes: IntCounterVec,
+    handed_over: IntCounter,
     buffers: IntGaugeVec,
+    buffers_asked: IntGauge,
 }
 
 impl Quic {
@@ -198,6 +204,11 @@ impl Quic {
                 "Packets sent on the link that counted as lost.",
                 link,
             )?,
+            sends: counters(
+                "link_sends_total",
+                "Calls in which packets were sent on the link: far fewer than packets where segmentation is offloaded.",
+                link,
+            )?,
             congestion_window: gauges(
                 "link_congestion_window_bytes",
                 "What may be on its way unacknowledged.",
@@ -213,6 +224,14 @@ impl Quic {
                 "Those who dialled us by QUIC, by what became of them.",
                 &["outcome"],
             )?,
+            handed_over: IntCounter::new(
+                "quic_handed_over_total",
+                "Packets, or batches of them, that came to another worker than their connection is on.",
+            )?,
+            buffers_asked: IntGauge::new(
+                "udp_buffer_asked_bytes",
+                "What the system is asked for, for each buffer of a UDP socket.",
+            )?,
             buffers: gauges(
                 "udp_buffer_bytes",
                 "The smallest buffers that the system granted a UDP socket.",
@@ -225,6 +244,7 @@ impl Quic {
     fn refresh(&self, quic: &QuicTransport) {
         self.sent_packets.reset();
         self.lost_packets.reset();
+        self.sends.reset();
         self.congestion_window.reset();
         self.mtu.reset();
         self.handshakes.reset();
@@ -237,6 +257,10 @@ impl Quic {
         ] {
             self.handshakes.with_label_values(&[outcome]).inc_by(count);
         }
+        self.handed_over.reset();
+        self.handed_over.inc_by(quic.handed_over());
+        self.buffers_asked
+            .set(i64::try_from(SOCKET_BUFFER_BYTES).unwrap_or(i64::MAX));
         if let Some(granted) = quic.granted() {
             for (direction, bytes) in [
                 ("receive", granted.receive_bytes),
@@ -256,6 +280,7 @@ impl Quic {
         self.lost_packets
             .with_label_values(link)
             .inc_by(path.lost_packets);
+        self.sends.with_label_values(link).inc_by(path.sends);
         self.congestion_window.with_label_values(link).set(window);
         self.mtu
             .with_label_values(link)
@@ -266,10 +291,13 @@ impl Quic {
         vec![
             &self.sent_packets,
             &self.lost_packets,
+            &self.sends,
             &self.congestion_window,
             &self.mtu,
             &self.handshakes,
+            &self.handed_over,
             &self.buffers,
+            &self.buffers_asked,
         ]
     }
 }
