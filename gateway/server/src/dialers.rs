@@ -32,6 +32,8 @@ const GAP_MAX: Duration = Duration::from_secs(2);
 const FIRST_TRIES_MAX: Duration = Duration::from_secs(3);
 /// TLS is dialled so much later than QUIC, where both are.
 const HEAD_START: Duration = Duration::from_millis(250);
+/// How often it is looked whether every worker has a connection of its own.
+const WIDENING_GAP: Duration = Duration::from_secs(2);
 /// While gateways of the peer are missing, the address is dialled again this often.
 const FURTHER_GAP: Duration = Duration::from_millis(500);
 /// Further dials in a row that brought no new gateway before we wait longer.
@@ -245,6 +247,7 @@ async fn hold(
     tokio::select! {
         _ = lost => {}
         () = find_further(shared, &target, link.as_ref()) => {}
+        () = keep_wide(shared, link.as_ref()) => {}
     }
     Held {
         address,
@@ -275,6 +278,20 @@ async fn find_further(shared: &Arc<Shared>, target: &DialTarget, link: &dyn Link
             FURTHER_PAUSE
         })
         .await;
+    }
+}
+
+/// Sees to it that a link by QUIC has a connection for each worker. Never ends.
+async fn keep_wide(shared: &Arc<Shared>, link: &dyn Link) {
+    match link.kind() {
+        TransportKind::Quic => loop {
+            if *link.state().borrow() == LinkState::Up {
+                shared.transports.widen(link.peer()).await;
+            }
+            sleep(WIDENING_GAP).await;
+        },
+        // Over TLS each stream has a connection to itself.
+        TransportKind::Tls | TransportKind::Memory => std::future::pending().await,
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corinth_model::{Failure, Reason, TrustDomain};
+use corinth_model::{Failure, GatewayId, Reason, TrustDomain};
 use corinth_transport::{
     Congestions, DialError, DialTarget, Link, StreamSink, Transport, TransportKind,
     quic::{Doorkeeper, QuicSettings, QuicTransport},
@@ -20,12 +20,14 @@ use corinth_transport::{
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet, time::sleep};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{intake, listen, record::Intake, shared::Shared};
 
 /// Before a socket is opened in place of one that failed.
 const REOPENING: Duration = Duration::from_millis(500);
+/// So many workers have a connection of their own to each gateway of a peer; the others use theirs.
+const CONNECTED_WORKERS_MAX: usize = 4;
 
 /// What is to carry streams to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,10 +126,38 @@ impl Transports {
         }
     }
 
+    /// Those who dial by QUIC.
+    fn connected_workers(&self) -> Vec<Handle> {
+        let workers = self.workers.lock();
+        workers
+            .iter()
+            .take(CONNECTED_WORKERS_MAX)
+            .cloned()
+            .collect()
+    }
+
+    /// Has each of the workers dial a connection of its own to a gateway that is linked by QUIC, where it has none. What
+    /// cannot be dialled is left: the link stands without it.
+    pub(crate) async fn widen(&self, gateway: &GatewayId) {
+        let mut dialling = JoinSet::new();
+        for worker in self.connected_workers() {
+            let (quic, gateway) = (Arc::clone(&self.quic), gateway.clone());
+            dialling.spawn_on(
+                async move {
+                    if let Err(error) = quic.widen(&gateway).await {
+                        debug!(%gateway, %error, "a worker without a connection of its own");
+                    }
+                },
+                &worker,
+            );
+        }
+        while dialling.join_next().await.is_some() {}
+    }
+
     /// A QUIC connection stays on the worker that dials it, as do the streams on it that the peer opens.
     async fn dial_by_quic(&self, target: &DialTarget) -> Result<Arc<dyn Link>, DialError> {
         let worker = {
-            let workers = self.workers.lock();
+            let workers = self.connected_workers();
             let turn = self.dials.fetch_add(1, Relaxed) % workers.len().max(1);
             workers.get(turn).cloned().ok_or(DialError::Closed)?
         };

@@ -37,6 +37,7 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     sync::{Arc, OnceLock},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -156,6 +157,17 @@ pub(crate) struct Shared {
     post: Arc<Post>,
     /// The smallest buffers that a socket of ours was granted.
     granted: Mutex<Option<SocketBuffers>>,
+    /// Threads that have connections, by their number.
+    workers: Mutex<Vec<ThreadId>>,
+}
+
+/// The number of a worker, as peers are told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Worker(u8);
+
+impl Worker {
+    /// There are as many different ones.
+    const COUNT: usize = 1 << 6;
 }
 
 /// One of the streams that a peer may have open here; given back when dropped.
@@ -191,6 +203,7 @@ impl QuicTransport {
                 counts: Counts::default(),
                 post: Arc::new(Post::of(slot)),
                 granted: Mutex::new(None),
+                workers: Mutex::default(),
             }),
         }
     }
@@ -267,6 +280,16 @@ impl QuicTransport {
     /// that come while a worker is busy are lost if they do not fit. `None` before there is a socket.
     pub fn granted(&self) -> Option<SocketBuffers> {
         *self.shared.granted.lock()
+    }
+
+    /// Dials one more connection to a gateway that is linked by us, for the calling worker to drive, if it has none: on
+    /// one connection nothing can take more than one core on either side. Streams that the worker opens go there.
+    ///
+    /// # Errors
+    ///
+    /// The gateway does not answer. What there is of the link stays.
+    pub async fn widen(&self, peer: &GatewayId) -> Result<(), DialError> {
+        dial::widen(&self.shared, peer).await
     }
 
     /// Every link there is.
@@ -350,6 +373,18 @@ impl Shared {
             .clock
             .current_time()
             .map_or(0, |now| UnixTime::as_secs(&now))
+    }
+
+    /// The number of the calling worker.
+    fn worker_here(&self) -> Worker {
+        let here = thread::current().id();
+        let mut workers = self.workers.lock();
+        let known = workers.iter().position(|worker| *worker == here);
+        let number = known.unwrap_or_else(|| {
+            workers.push(here);
+            workers.len() - 1
+        });
+        Worker((number % Worker::COUNT) as u8)
     }
 
     /// The link to the gateway `peer`, made if there is none.

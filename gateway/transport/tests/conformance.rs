@@ -44,6 +44,8 @@ mod quic_resets;
 mod quic_trust;
 #[path = "conformance/quic_windows.rs"]
 mod quic_windows;
+#[path = "conformance/quic_workers.rs"]
+mod quic_workers;
 #[path = "conformance/run.rs"]
 mod run;
 #[path = "conformance/talk.rs"]

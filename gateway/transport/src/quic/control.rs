@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use super::{
-    Shared, code, datagram,
+    Shared, Worker, code, datagram,
     dial::replace,
     frames::{Control, Said},
     link::QuicLink,
@@ -34,6 +34,8 @@ const MISSED_MAX: u64 = 4;
 const OVERDUE: u64 = 2;
 /// In the first byte of a PING: nobody opens streams of the frames' kind here.
 const ROLE_CONTROL: u8 = 2;
+/// The bits of it that say so. Above them is the number of the worker that drives the connection.
+const ROLE_BITS: u32 = 2;
 /// Streams of a closed link have this long to end by themselves.
 const CLOSING: Duration = Duration::from_millis(500);
 /// A connection that another one has taken the place of is closed when it had no stream for so many probes: what the peer
@@ -43,7 +45,7 @@ const REPLACED_MAX: u32 = 5;
 /// Serves a connection that the peer dialled, until it ends.
 pub(super) async fn answer(shared: &Arc<Shared>, tunnel: Tunnel) -> Result<(), StreamError> {
     let asked = timeout(shared.settings.timeouts.first_frame, asked(&tunnel)).await;
-    let (mut control, nonce) = asked.map_err(|_| {
+    let (mut control, nonce, worker) = asked.map_err(|_| {
         StreamError::Failed(
             Failure::FirstFrameTimeout,
             "no first frame within its deadline",
@@ -51,25 +53,26 @@ pub(super) async fn answer(shared: &Arc<Shared>, tunnel: Tunnel) -> Result<(), S
     })??;
     let link = shared.link_to(&tunnel.peer);
     let tunnel = Arc::new(tunnel);
-    control.put(Kind::Pong, &pong(shared, &link, nonce))?;
-    link.alive(&tunnel, false, false);
+    control.put(Kind::Pong, &pong(shared, &link, &tunnel, nonce))?;
+    link.alive(&tunnel, false, worker, false);
     carry(Arc::clone(shared), link, tunnel, control, Side::Acceptor).await;
     Ok(())
 }
 
 /// Waits for the dialer's first PING, and opens our control stream.
-async fn asked(tunnel: &Tunnel) -> Result<(Control, u64), StreamError> {
+async fn asked(tunnel: &Tunnel) -> Result<(Control, u64, Worker), StreamError> {
     let lost = |error| code::lost(&error);
     let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
     let send = tunnel.quic.open_uni().await.map_err(lost)?;
     let mut control = Control::new(&tunnel.quic, send, recv);
     let Said { kind, payload, .. } = control.next().await?;
-    if kind != Kind::Ping || payload.first() != Some(&ROLE_CONTROL) {
+    let first = payload.first().copied().unwrap_or(0);
+    if kind != Kind::Ping || first & ((1 << ROLE_BITS) - 1) != ROLE_CONTROL {
         return Err(StreamError::Protocol(
             "a connection that does not begin with a PING",
         ));
     }
-    Ok((control, nonce_of(&payload)))
+    Ok((control, nonce_of(&payload), Worker(first >> ROLE_BITS)))
 }
 
 /// Which side of a connection we are.
@@ -192,12 +195,12 @@ impl Probes {
                     if tunnel.renew_at <= shared.now_unix_seconds() {
                         replace(shared, link, tunnel);
                     }
-                    self.probe(&mut control)?;
+                    self.probe(tunnel, &mut control)?;
                 }
                 () = link.suspected.notified() => {
                     if answer_by.is_none() {
                         self.is_acknowledged(tunnel);
-                        self.probe(&mut control)?;
+                        self.probe(tunnel, &mut control)?;
                         answer_by = Some(Instant::now() + link.answer_within());
                     }
                 }
@@ -218,9 +221,9 @@ impl Probes {
         }
     }
 
-    fn probe(&mut self, control: &mut Control) -> Result<(), StreamError> {
+    fn probe(&mut self, tunnel: &Tunnel, control: &mut Control) -> Result<(), StreamError> {
         self.sent += 1;
-        control.probe(Kind::Ping, &ping(self.sent))
+        control.probe(Kind::Ping, &ping(self.sent, tunnel.worker))
     }
 
     /// Looks whether the peer has acknowledged anything since the last time: then it is there.
@@ -285,7 +288,7 @@ async fn answering(
                     heard_at = Instant::now();
                     is_overdue = false;
                     link.set_overdue(tunnel, false);
-                    control.answer(way, &pong(shared, link, nonce_of(&payload)))?;
+                    control.answer(way, &pong(shared, link, tunnel, nonce_of(&payload)))?;
                     link.looked(tunnel.look(heard_at));
                 }
                 Said { kind: Kind::Drain, .. } => link.set_state(LinkState::Draining),
@@ -341,8 +344,8 @@ fn under_way(shared: &Shared, link: &QuicLink) -> u64 {
     round_trips_us / interval_us
 }
 
-pub(super) fn ping(nonce: u64) -> [u8; 9] {
-    let mut payload = [ROLE_CONTROL; 9];
+pub(super) fn ping(nonce: u64, worker: Worker) -> [u8; 9] {
+    let mut payload = [ROLE_CONTROL | (worker.0 << ROLE_BITS); 9];
     payload[1..].copy_from_slice(&nonce.to_be_bytes());
     payload
 }
@@ -352,11 +355,12 @@ fn nonce_of(ping: &[u8]) -> u64 {
         .map_or(0, |nonce| u64::from_be_bytes(*nonce))
 }
 
-fn pong(shared: &Shared, link: &QuicLink, nonce: u64) -> [u8; 11] {
+fn pong(shared: &Shared, link: &QuicLink, tunnel: &Tunnel, nonce: u64) -> [u8; 11] {
     let pong = Pong {
         nonce,
         slots: shared.settings.slots,
         draining: *link.draining.borrow(),
+        worker: tunnel.worker.0,
     };
     pong.write()
 }

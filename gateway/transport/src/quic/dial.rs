@@ -1,15 +1,17 @@
-//! Dials the connections of links: the first one, and successors of those that are about to expire or do not answer.
+//! Dials the connections of links: the first one, one for each further worker, and successors of those that are about to
+//! expire or do not answer.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use corinth_model::GatewayId;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
-    Shared, code,
+    Shared, Worker, code,
     control::{self, Probes, Side, ping},
     frames::{self, Control, Said},
     handshake::{self, explain},
@@ -23,19 +25,49 @@ use crate::{
 
 /// Before a connection is dialled again in place of one that is about to expire or does not answer.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
+/// From so many ports at most it is tried to reach another worker of the peer than our other connections.
+const WIDENING_TRIES: u32 = 4;
 
 /// Dials a connection. Returns the link to the gateway that answered, alive from now on.
 pub(super) async fn dial(
     shared: &Arc<Shared>,
     target: &DialTarget,
 ) -> Result<Arc<QuicLink>, DialError> {
-    let tunnel = handshake::dial(shared, target).await?;
+    let tunnel = handshake::dial(shared, target, shared.worker_here()).await?;
     // The same gateway may answer at another address, or behind the same load balancer again.
     if let Some(link) = needs_no_other(shared, &tunnel) {
         return Ok(link);
     }
     let greeted = greet(shared, target, tunnel).await?;
     Ok(join(shared, target, greeted))
+}
+
+/// Dials one more connection to `peer` for the calling worker, if it has none and other workers have. Which worker of the
+/// peer gets it, the kernel there decides by our port; one that has no other connection of ours is preferred. What was
+/// dialled before the right one is ended like any connection that another one has taken the place of.
+pub(super) async fn widen(shared: &Arc<Shared>, peer: &GatewayId) -> Result<(), DialError> {
+    let worker = shared.worker_here();
+    let link = shared.links.get(peer);
+    let Some(link) = link.filter(|link| link.lacks_one_for(worker)) else {
+        return Ok(());
+    };
+    for _ in 0..WIDENING_TRIES {
+        let Some(target) = link.target() else {
+            return Ok(());
+        };
+        let tunnel = handshake::dial(shared, &target, worker).await?;
+        if *tunnel.peer != *peer {
+            // Another one behind the same address, which has heard nothing on it and counts on nothing.
+            continue;
+        }
+        let greeted = greet(shared, &target, tunnel).await?;
+        let is_reached = link.reaches(Worker(greeted.pong.worker));
+        join(shared, &target, greeted);
+        if !is_reached {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// A connection on which the peer has answered.
@@ -86,7 +118,7 @@ fn join(shared: &Arc<Shared>, target: &DialTarget, greeted: Greeted) -> Arc<Quic
     link.announced_slots.store(u32::from(pong.slots), Relaxed);
     link.dialled.fetch_add(1, Relaxed);
     let tunnel = Arc::new(tunnel);
-    link.alive(&tunnel, true, pong.draining);
+    link.alive(&tunnel, true, Worker(pong.worker), pong.draining);
     let side = Side::Dialer(Probes::begun(pong.draining));
     tokio::spawn(control::carry(
         Arc::clone(shared),
@@ -103,7 +135,7 @@ async fn ask(tunnel: &Tunnel) -> Result<(Control, Pong), StreamError> {
     let lost = |error| code::lost(&error);
     let mut send = tunnel.quic.open_uni().await.map_err(lost)?;
     let mut first = Vec::new();
-    frames::put(&mut first, Kind::Ping, &ping(1));
+    frames::put(&mut first, Kind::Ping, &ping(1, tunnel.worker));
     send.write_all(&first).await.map_err(|_| StreamError::Cut)?;
     let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
     let mut control = Control::new(&tunnel.quic, send, recv);
@@ -125,8 +157,9 @@ pub(super) fn replace(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<T
         return;
     }
     let (shared, link) = (Arc::clone(shared), Arc::clone(link));
+    let worker = tunnel.worker;
     tokio::spawn(async move {
-        match dial_beside(&shared, &link, &target).await {
+        match dial_beside(&shared, &link, &target, worker).await {
             Ok(met) if Arc::ptr_eq(&met, &link) => {}
             Ok(met) => {
                 debug!(peer = %link.peer, met = %met.peer, "another gateway answered");
@@ -146,8 +179,9 @@ async fn dial_beside(
     shared: &Arc<Shared>,
     link: &Arc<QuicLink>,
     target: &DialTarget,
+    worker: Worker,
 ) -> Result<Arc<QuicLink>, DialError> {
-    let tunnel = handshake::dial(shared, target).await?;
+    let tunnel = handshake::dial(shared, target, worker).await?;
     if *tunnel.peer != *link.peer
         && let Some(other) = needs_no_other(shared, &tunnel)
     {

@@ -15,7 +15,7 @@ use rustls::{
 use tokio::time::timeout;
 
 use super::{
-    Shared,
+    Shared, Worker,
     acks::Acknowledged,
     code::{code_of, known_failure_of},
     config,
@@ -30,7 +30,11 @@ use crate::{
 const CRYPTO_ERROR: u64 = 0x100;
 
 /// Connects to `target`. The peer is known when this returns; whether it takes us in is not.
-pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tunnel, DialError> {
+pub(super) async fn dial(
+    shared: &Arc<Shared>,
+    target: &DialTarget,
+    worker: Worker,
+) -> Result<Tunnel, DialError> {
     let address = target.address;
     let settings = &shared.settings;
     let unreachable = |source| DialError::Connect {
@@ -76,7 +80,7 @@ pub(super) async fn dial(shared: &Arc<Shared>, target: &DialTarget) -> Result<Tu
     let quic = secured
         .await
         .map_err(|_| DialError::HandshakeTimeout { address })??;
-    admit(shared, quic, acknowledged, own_not_after).map_err(refused)
+    admit(shared, quic, acknowledged, own_not_after, worker).map_err(refused)
 }
 
 /// Finishes the handshake of somebody who dialled us.
@@ -101,7 +105,14 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
         .await
         .map_err(|_| AcceptError::Timeout)?
         .map_err(|error| refused(witness.explain(&error)))?;
-    admit(shared, quic, acknowledged, own_not_after).map_err(refused)
+    admit(
+        shared,
+        quic,
+        acknowledged,
+        own_not_after,
+        shared.worker_here(),
+    )
+    .map_err(refused)
 }
 
 /// Reads who the verified peer is from its certificate.
@@ -110,6 +121,7 @@ fn admit(
     quic: quinn::Connection,
     acknowledged: Acknowledged,
     own_not_after: u64,
+    worker: Worker,
 ) -> Result<Tunnel, (Failure, String)> {
     let agreed = quic.handshake_data().and_then(downcast::<HandshakeData>);
     if agreed.and_then(|agreed| agreed.protocol).as_deref() != Some(ALPN) {
@@ -137,6 +149,7 @@ fn admit(
         peer,
         leaf.not_after.as_secs().min(own_not_after),
         shared.now_unix_seconds(),
+        worker,
         Windows::new(to_receive, to_send),
         entered,
     ))

@@ -1,4 +1,4 @@
-//! The link to one gateway of a peer over QUIC: its connections, of which one is used, and its streams.
+//! The link to one gateway of a peer over QUIC: its connections, and on which of them streams open.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Shared,
+    Shared, Worker,
     stream::{Place, QuicStream},
     tunnel::{Looked, Tunnel},
 };
@@ -28,6 +28,11 @@ use crate::{
 
 /// A stream waits this long for a connection, or for a place on it, before its next attempt is better.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
+
+/// A connection is laden, and streams open on another one, when it carries so many times what that one does and so many
+/// bytes in a second more: then somebody moves much on it, and short streams would wait behind that.
+const LADEN_TIMES: u64 = 4;
+const LADEN_BYTES: u64 = 4 << 20;
 
 /// The link to one gateway of a peer over QUIC.
 pub(super) struct QuicLink {
@@ -60,6 +65,25 @@ pub(super) struct QuicLink {
 struct Live {
     tunnel: Arc<Tunnel>,
     is_dialled: bool,
+    /// Who drives it at the peer.
+    peers_worker: Worker,
+}
+
+impl Live {
+    /// We dialled it, and for our worker.
+    fn is_dialled_for(&self, worker: Worker) -> bool {
+        self.is_dialled && self.tunnel.worker == worker
+    }
+
+    /// Whose it is at the side that dialled it: another one of the same worker has taken its place, or will.
+    fn dialler(&self) -> (bool, Worker) {
+        let worker = if self.is_dialled {
+            self.tunnel.worker
+        } else {
+            self.peers_worker
+        };
+        (self.is_dialled, worker)
+    }
 }
 
 impl QuicLink {
@@ -104,11 +128,25 @@ impl QuicLink {
         self.usable(now_unix_seconds).is_none()
     }
 
-    /// We dialled no other connection after this one. What the peer dialled is the peer's to close: if both sides left
-    /// one for the other, none would remain.
+    /// We have dialled connections, and this worker none.
+    pub(super) fn lacks_one_for(&self, worker: Worker) -> bool {
+        let live = self.live.lock();
+        live.iter().any(|one| one.is_dialled) && !live.iter().any(|one| one.is_dialled_for(worker))
+    }
+
+    /// A connection that we dialled leads to this worker of the peer.
+    pub(super) fn reaches(&self, worker: Worker) -> bool {
+        let live = self.live.lock();
+        live.iter()
+            .any(|one| one.is_dialled && one.peers_worker == worker)
+    }
+
+    /// We dialled no other connection for its worker after this one. What the peer dialled is the peer's to close: if both
+    /// sides left one for the other, none would remain.
     pub(super) fn is_newest_dialled(&self, tunnel: &Arc<Tunnel>) -> bool {
         let live = self.live.lock();
-        let newest = live.iter().rev().find(|one| one.is_dialled);
+        let mut newest_first = live.iter().rev();
+        let newest = newest_first.find(|one| one.is_dialled_for(tunnel.worker));
         newest.is_some_and(|newest| Arc::ptr_eq(&newest.tunnel, tunnel))
     }
 
@@ -122,10 +160,17 @@ impl QuicLink {
     }
 
     /// One connection more on which streams can be opened.
-    pub(super) fn alive(&self, tunnel: &Arc<Tunnel>, is_dialled: bool, draining: bool) {
+    pub(super) fn alive(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        is_dialled: bool,
+        peers_worker: Worker,
+        draining: bool,
+    ) {
         self.live.lock().push(Live {
             tunnel: Arc::clone(tunnel),
             is_dialled,
+            peers_worker,
         });
         self.measured(tunnel.quic.rtt());
         self.set_state(if draining {
@@ -197,16 +242,38 @@ impl QuicLink {
         (Duration::from_micros(self.rtt_us.load(Relaxed)) * 3).max(Duration::from_millis(300))
     }
 
-    /// The connection on which streams open: the newest that we dialled, else the newest. What we dialled leads to the
-    /// peer's own port, where somebody answers also after a restart.
+    /// The connection on which streams open: what we dialled, else what the peer did. What we dialled leads to the peer's
+    /// own port, where somebody answers also after a restart. Each worker's newest counts. Of several it is one on which
+    /// answers are in time and that does not carry far more than another; then that of the calling worker, then the one with
+    /// the fewest streams.
     fn usable(&self, now_unix_seconds: u64) -> Option<Arc<Tunnel>> {
+        let here = self.shared.upgrade()?.worker_here();
         let live = self.live.lock();
-        let usable = live.iter().filter(|one| {
+        let is_open = |one: &&Live| {
             let tunnel = &one.tunnel;
             tunnel.retire_at > now_unix_seconds && tunnel.is_open()
+        };
+        let mut usable: Vec<&Live> = Vec::new();
+        for one in live.iter().rev().filter(is_open) {
+            if usable.iter().all(|newer| newer.dialler() != one.dialler()) {
+                usable.push(one);
+            }
+        }
+        if usable.iter().any(|one| one.is_dialled) {
+            usable.retain(|one| one.is_dialled);
+        }
+        let lightest = usable.iter().map(|one| one.tunnel.rate()).min()?;
+        let laden = lightest.saturating_mul(LADEN_TIMES) + LADEN_BYTES;
+        // Of several the first one is taken.
+        let best = usable.iter().min_by_key(|one| {
+            let tunnel = &one.tunnel;
+            (
+                tunnel.is_overdue(),
+                tunnel.rate() > laden,
+                tunnel.worker != here,
+                *tunnel.streams.borrow(),
+            )
         });
-        // Of several the last one is taken.
-        let best = usable.max_by_key(|one| one.is_dialled);
         best.map(|one| Arc::clone(&one.tunnel))
     }
 

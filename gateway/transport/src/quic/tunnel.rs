@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    Worker,
     acks::Acknowledged,
     code::code_of,
     config::varint,
@@ -42,6 +43,8 @@ pub(super) struct Tunnel {
     pub(super) quic: quinn::Connection,
     pub(super) acknowledged: Acknowledged,
     pub(super) peer: Arc<GatewayId>,
+    /// Who drives it.
+    pub(super) worker: Worker,
     /// Unix seconds at which the earlier of both leaves expires: no stream opens after it.
     pub(super) not_after: u64,
     /// Unix seconds from which we open no stream on it any more: somewhat earlier, as the peer's clock decides too.
@@ -58,6 +61,8 @@ pub(super) struct Tunnel {
     pub(super) credits: Credits,
     windows: Mutex<Windows>,
     stream_max_bytes: AtomicU64,
+    /// Bytes in a second that pass on it, in both directions together.
+    rate: AtomicU64,
     is_overdue: AtomicBool,
     _entered: Entered,
 }
@@ -67,6 +72,7 @@ pub(super) struct Windows {
     to_receive: Share,
     to_send: Share,
     received_bytes: u64,
+    sent_bytes: u64,
     sent_packets: u64,
     lost_packets: u64,
     sends: u64,
@@ -81,6 +87,7 @@ impl Windows {
             to_receive,
             to_send,
             received_bytes: 0,
+            sent_bytes: 0,
             sent_packets: 0,
             lost_packets: 0,
             sends: 0,
@@ -112,6 +119,7 @@ impl Tunnel {
         peer: GatewayId,
         not_after: u64,
         now_unix_seconds: u64,
+        worker: Worker,
         mut windows: Windows,
         entered: Entered,
     ) -> Self {
@@ -124,6 +132,7 @@ impl Tunnel {
         Self {
             acknowledged,
             peer: Arc::new(peer),
+            worker,
             not_after,
             retire_at,
             renew_at: retire_at.saturating_sub(not_after - retire_at),
@@ -131,6 +140,7 @@ impl Tunnel {
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
             credits: Credits::default(),
+            rate: AtomicU64::new(0),
             stream_max_bytes: AtomicU64::new(window::of_a_stream(windows.to_receive.bytes())),
             windows: Mutex::new(windows),
             is_overdue: AtomicBool::new(false),
@@ -146,8 +156,12 @@ impl Tunnel {
         let mut windows = self.windows.lock();
         let received = stats.udp_rx.bytes.saturating_sub(windows.received_bytes);
         let elapsed = now.duration_since(windows.at);
+        let sent = stats.udp_tx.bytes.saturating_sub(windows.sent_bytes);
         windows.received_bytes = stats.udp_rx.bytes;
+        windows.sent_bytes = stats.udp_tx.bytes;
         windows.at = now;
+        let per_second = (received + sent) as f64 / elapsed.as_secs_f64().max(f64::EPSILON);
+        self.rate.store(per_second as u64, Relaxed);
         let looked = Looked {
             rtt: path.rtt,
             sent_packets: path.sent_packets.saturating_sub(windows.sent_packets),
@@ -181,6 +195,11 @@ impl Tunnel {
     /// The largest window that a stream may have on it now.
     pub(super) fn stream_max_bytes(&self) -> u64 {
         self.stream_max_bytes.load(Relaxed)
+    }
+
+    /// Bytes in a second that passed on it lately, in both directions together.
+    pub(super) fn rate(&self) -> u64 {
+        self.rate.load(Relaxed)
     }
 
     /// Notes whether answers are late; `true` if that is news.

@@ -276,6 +276,7 @@ async fn pong(
     nonce: u64,
 ) -> Result<(), StreamError> {
     let pong = Pong {
+        worker: 0,
         nonce,
         slots: shared.announced_slots(),
         draining: *link.draining.borrow(),

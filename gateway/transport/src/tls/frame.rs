@@ -13,6 +13,8 @@ const MAY_IGNORE: u8 = 0x80;
 
 /// The flag of PONG and DRAIN senders: open no more streams here.
 const DRAINING: u8 = 1;
+/// Above the flags of a PONG: the number of a worker.
+const WORKER_SHIFT: u32 = 1;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +110,20 @@ pub(crate) struct Pong {
     /// How many gateways the cluster of the answering one runs.
     pub(crate) slots: u16,
     pub(crate) draining: bool,
+    /// Over QUIC the worker that drives the connection, below 64; else 0.
+    pub(crate) worker: u8,
 }
 
 impl Pong {
     pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         let (nonce, rest) = payload.split_first_chunk::<8>()?;
         let (slots, rest) = rest.split_first_chunk::<2>()?;
+        let flags = rest.first().copied().unwrap_or(0);
         Some(Self {
             nonce: u64::from_be_bytes(*nonce),
             slots: u16::from_be_bytes(*slots),
-            draining: rest.first().is_some_and(|flags| flags & DRAINING != 0),
+            draining: flags & DRAINING != 0,
+            worker: flags >> WORKER_SHIFT,
         })
     }
 
@@ -125,7 +131,10 @@ impl Pong {
         let mut payload = [0; 11];
         payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
         payload[8..10].copy_from_slice(&self.slots.to_be_bytes());
-        payload[10] = if self.draining { DRAINING } else { 0 };
+        payload[10] = self.worker << WORKER_SHIFT;
+        if self.draining {
+            payload[10] |= DRAINING;
+        }
         payload
     }
 }
@@ -153,11 +162,12 @@ mod tests {
 
     #[test]
     fn a_pong_survives_the_wire() {
-        for draining in [false, true] {
+        for (draining, worker) in [(false, 0), (true, 0), (false, 127), (true, 5)] {
             let pong = Pong {
                 nonce: 0xdead_beef,
                 slots: 3,
                 draining,
+                worker,
             };
             assert_eq!(Pong::read(&pong.write()), Some(pong));
         }

@@ -1,12 +1,12 @@
 //! What lies between two gateways on a real network, and can be made to fail: a UDP proxy.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Resets {
 struct Flow {
     client: SocketAddr,
     is_black: AtomicBool,
+    /// Bytes towards the server.
+    carried: AtomicU64,
     back: UdpSocket,
     /// The connection IDs used last, towards server and client.
     to_server: Mutex<Option<Vec<u8>>>,
@@ -111,6 +113,15 @@ impl UdpProxy {
     /// The ports that clients have sent from.
     pub(crate) fn clients(&self) -> usize {
         self.shared.flows.lock().len()
+    }
+
+    /// Bytes towards the server from each of these ports.
+    pub(crate) fn carried(&self) -> BTreeMap<SocketAddr, u64> {
+        let flows = self.shared.flows.lock();
+        let carried = flows.iter();
+        carried
+            .map(|(client, flow)| (*client, flow.carried.load(Relaxed)))
+            .collect()
     }
 
     pub(crate) fn cut(&self) {
@@ -176,6 +187,7 @@ async fn there(shared: Arc<Shared>) {
         };
         let datagram = &buffer[..received];
         note(&flow.to_server, datagram);
+        flow.carried.fetch_add(received as u64, Relaxed);
         if shared.is_black_there.load(Relaxed) {
             continue;
         }
@@ -198,6 +210,7 @@ async fn flow_of(shared: &Arc<Shared>, client: SocketAddr) -> Option<Arc<Flow>> 
     let flow = Arc::new(Flow {
         client,
         is_black: AtomicBool::new(false),
+        carried: AtomicU64::new(0),
         back,
         to_server: Mutex::new(None),
         to_client: Mutex::new(None),
