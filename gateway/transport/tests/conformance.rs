@@ -34,6 +34,12 @@ mod quic;
 mod quic_abuse;
 #[path = "conformance/quic_ending.rs"]
 mod quic_ending;
+#[path = "conformance/quic_floods.rs"]
+mod quic_floods;
+#[path = "conformance/quic_frames.rs"]
+mod quic_frames;
+#[path = "conformance/quic_packets.rs"]
+mod quic_packets;
 #[path = "conformance/quic_ports.rs"]
 mod quic_ports;
 #[path = "conformance/quic_raw.rs"]

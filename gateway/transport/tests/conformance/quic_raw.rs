@@ -37,6 +37,7 @@ pub(crate) struct Raw {
     pub(crate) peer: Connection,
     endpoint: Endpoint,
     config: quinn::ClientConfig,
+    pub(crate) tls: rustls::ClientConfig,
     address: SocketAddr,
 }
 
@@ -61,7 +62,7 @@ impl Raw {
             &trust_domain(B),
             clock as Arc<dyn TimeProvider>,
         );
-        let crypto = QuicClientConfig::try_from(Arc::new(tls)).unwrap();
+        let crypto = QuicClientConfig::try_from(Arc::new(tls.clone())).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
         let peer = endpoint
             .connect_with(config.clone(), address, "127.0.0.1")
@@ -74,13 +75,18 @@ impl Raw {
             peer,
             endpoint,
             config,
+            tls,
             address,
         }
     }
 
     /// One more connection of the peer.
     pub(crate) async fn again(&self) -> Connection {
-        let config = self.config.clone();
+        self.by(self.config.clone()).await
+    }
+
+    /// One more connection of the peer, made in another way.
+    pub(crate) async fn by(&self, config: quinn::ClientConfig) -> Connection {
         let connecting = self
             .endpoint
             .connect_with(config, self.address, "127.0.0.1");
