@@ -9,6 +9,7 @@
 //! what finds no room is thrown away and counted, the oldest first.
 
 mod client;
+mod companion;
 mod far;
 mod inlet;
 mod near;
@@ -19,6 +20,7 @@ mod socket;
 mod tally;
 mod trunk;
 
+pub(crate) use companion::Companion;
 pub(crate) use far::carry;
 pub(crate) use near::serve;
 pub(crate) use quota::{FlowLimits, FlowQuota};

@@ -152,7 +152,10 @@ impl Flow {
 
     /// Gives a datagram of the endpoint to the client.
     pub(super) fn give(&self, datagram: &[u8]) {
-        match self.port.socket.send(self.ends, datagram) {
+        let Some(socket) = self.port.socket.upgrade() else {
+            return self.tally.drop_some(1);
+        };
+        match socket.send(self.ends, datagram) {
             Ok(()) => self.tally.gave(datagram.len()),
             Err(error) => {
                 trace!(client = %self.ends.client, %error, "an answer could not be sent");

@@ -43,12 +43,13 @@ pub(super) async fn run(shared: &Arc<Shared>, flow: &Arc<Flow>) -> bool {
 }
 
 /// Lets a while pass after a flow that nobody has taken: its client's next datagram begins another one.
-pub(super) async fn pause(shared: &Shared, was_taken: bool) {
+pub(super) async fn pause(shared: &Shared, flow: &Flow, was_taken: bool) {
     if was_taken {
         return;
     }
     tokio::select! {
         () = sleep(PAUSE) => {}
+        () = flow.port.closed() => {}
         _ = shared.terminated() => {}
     }
 }

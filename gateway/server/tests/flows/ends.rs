@@ -83,6 +83,48 @@ async fn a_withdrawn_export_ends_its_flows_and_refuses_the_next() {
 }
 
 #[tokio::test]
+async fn an_import_that_is_removed_and_returns_at_once_is_served() {
+    let echo = Echo::start("back: ").await;
+    let address = echo.address;
+    echo.stop().await;
+    let two = two("tls", "", &[address]).await;
+    let client = Client::of(two.import).await;
+    let asking = async {
+        loop {
+            client.say(b"hello").await;
+            let _ = client.hear_within(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        _ = two.east.record("flow", "CRN020") => {}
+    }
+    // Its flow lingers just now, so that its client does not begin another one at once.
+    let _echo = Echo::at(address, "back: ").await;
+    let import = imports(&["west"], two.import.port());
+    for _ in 0..5 {
+        two.east.say("tls", &[&two.west], &[], "");
+        two.east.say("tls", &[&two.west], &[], &import);
+    }
+    assert_eq!(client.ask(b"hello").await, b"back: hello");
+}
+
+#[tokio::test]
+async fn other_addresses_of_import_ports_that_overlap_are_served_at_once() {
+    let echo = Echo::start("").await;
+    let two = two("tls", "", &[echo.address]).await;
+    let client = Client::of(two.import).await;
+    client.ask(b"hello").await;
+    let import = imports(&["west"], two.import.port());
+    for addresses in ["0.0.0.0", "127.0.0.1, 127.0.0.2", "'::'", "127.0.0.1"] {
+        let (tls, west) = ("tls", [&two.west]);
+        two.east.say_at(addresses, tls, &west, &[], &import);
+        let client = Client::of(two.import).await;
+        assert_eq!(client.ask(b"hello").await, b"hello", "{addresses}");
+    }
+}
+
+#[tokio::test]
 async fn a_removed_import_ends_its_flows() {
     let echo = Echo::start("").await;
     let two = two("tls", "", &[echo.address]).await;
