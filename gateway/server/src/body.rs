@@ -134,13 +134,12 @@ impl Body {
         let congestions = &self.shared.transports.congestions;
         congestions.replace(wanted.congestions.clone());
         let tables = Arc::clone(&wanted.tables);
-        let old = self
-            .shared
-            .core
-            .lock()
-            .apply(Arc::clone(&tables), Instant::now());
-        self.shared.tables.send_replace(tables);
-        drop(old);
+        let mut core = self.shared.core.lock();
+        let old = core.apply(Arc::clone(&tables), Instant::now());
+        // Under the lock: whoever was given a candidate by the new tables finds it in them.
+        let replaced = self.shared.tables.send_replace(tables);
+        drop(core);
+        drop((old, replaced));
         keeper::carry_out(&self.shared);
         keeper::close_denied(&self.shared, &self.shared.transports.links());
         if is_told {
