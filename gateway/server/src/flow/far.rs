@@ -12,16 +12,19 @@ use corinth_model::{Failure, GatewayId, Protocol, Reason, Refusal, Target};
 use corinth_transport::{Link, Stream};
 use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
+use tokio::time::Instant;
 
 use super::{
+    account::Account,
     arrived::{self, Arrived, Beginning, Ending},
     endpoint::EndpointSocket,
     inlet,
     outlet::Outlet,
     quota::Place,
+    tally::OVER,
 };
 use crate::{
-    inbound::answer,
+    inbound::{No, answer, turn_away},
     record::{Intake, Record},
     relay::Carried,
     session::unlinked,
@@ -34,7 +37,11 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Serves a stream of kind FLOWS to its end.
 pub(crate) async fn carry(shared: Arc<Shared>, link: &Arc<dyn Link>, stream: &mut Stream) {
     let peer = stream.peer().clone();
-    let outlet = Arc::new(Outlet::default());
+    let account = shared.flows.account(&peer.trust_domain);
+    let Some(_place) = account.enter() else {
+        return refuse(&shared, &account, stream).await;
+    };
+    let outlet = Arc::new(Outlet::new(&account));
     outlet.lead_beside(stream.datagrams());
     let not_after = stream.expiry().not_after;
     if answer(stream, &StreamReply::Accepted).await.is_err() {
@@ -42,6 +49,7 @@ pub(crate) async fn carry(shared: Arc<Shared>, link: &Arc<dyn Link>, stream: &mu
     }
     let trunk = Arc::new(FarTrunk {
         peer,
+        account,
         not_after,
         outlet,
         flows: Mutex::default(),
@@ -51,7 +59,8 @@ pub(crate) async fn carry(shared: Arc<Shared>, link: &Arc<dyn Link>, stream: &mu
     let reading = async {
         let mut last = None;
         let hear = |frame: FlowFrame<'_>| trunk.hear(&shared, frame, &mut last);
-        inlet::read(&mut from_peer, trunk.outlet.beside(), hear).await?;
+        let beside = trunk.outlet.beside();
+        inlet::read(&mut from_peer, beside, &shared.telemetry, hear).await?;
         trunk.outlet.close();
         Ok(())
     };
@@ -68,9 +77,23 @@ pub(crate) async fn carry(shared: Arc<Shared>, link: &Arc<dyn Link>, stream: &mu
     }
 }
 
+/// A peer with as many streams of this kind as it may have gets no more.
+async fn refuse(shared: &Shared, account: &Account, stream: &mut Stream) {
+    let now = std::time::Instant::now();
+    let source = SocketAddr::new(NOWHERE, 0);
+    let mut record = Record::open(&shared.telemetry, Intake::PeerFlow, source, now);
+    let tables = shared.tables.borrow().clone();
+    let cluster = tables.cluster_of(&stream.peer().trust_domain);
+    record.peer = cluster.map(|cluster| cluster.as_str().into());
+    record.is_left_out = !account.refusals.lets_pass(Instant::now());
+    let reason = turn_away(stream, No::Refused(Refusal::FlowLimit)).await;
+    record.close(&Carried::default(), reason, now);
+}
+
 /// The flows of one stream of a peer.
 pub(super) struct FarTrunk {
     peer: GatewayId,
+    account: Arc<Account>,
     /// Unix seconds from which nothing more is taken.
     not_after: u64,
     pub(super) outlet: Arc<Outlet>,
@@ -97,11 +120,10 @@ impl FarTrunk {
                 self.outlet.reply(number, &reply);
             }
             FlowFrame::Reply(..) => return Err(Failure::ProtocolViolation),
-            FlowFrame::Data(number, bytes) => {
-                if let Some(flow) = self.find(number) {
-                    flow.give(bytes);
-                }
-            }
+            FlowFrame::Data(number, bytes) => match self.find(number) {
+                Some(flow) => flow.give(bytes),
+                None => shared.telemetry.datagrams_dropped(OVER, 1),
+            },
             FlowFrame::End(number, reason) => {
                 if let Some(flow) = self.forget(number) {
                     flow.end(Ending::Other(reason));
@@ -134,8 +156,7 @@ impl FarTrunk {
         let (opening, admission, place) = match admitted {
             Ok(admitted) => admitted,
             Err(reply) => {
-                record.close(&Carried::default(), reason_of(reply), began);
-                return Err(reply);
+                return Err(self.turn_down(record, reply, began));
             }
         };
         let permit = admission.permit;
@@ -144,8 +165,7 @@ impl FarTrunk {
             Ok(connected) => connected,
             Err(reply) => {
                 shared.core.lock().release(permit, began);
-                record.close(&Carried::default(), reason_of(reply), began);
-                return Err(reply);
+                return Err(self.turn_down(record, reply, began));
             }
         };
         let attempts = record.attempts;
@@ -170,6 +190,18 @@ impl FarTrunk {
             drop((place, working));
         });
         Ok(())
+    }
+
+    /// Writes down that a flow was not taken, or that this is left out: who asks for many is not to fill the log.
+    fn turn_down(
+        &self,
+        mut record: Record<'_>,
+        reply: StreamReply,
+        began: std::time::Instant,
+    ) -> StreamReply {
+        record.is_left_out = !self.account.refusals.lets_pass(Instant::now());
+        record.close(&Carried::default(), reason_of(reply), began);
+        reply
     }
 
     fn admit(

@@ -7,7 +7,6 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use corinth_daemon::drain::Phase;
@@ -21,10 +20,12 @@ use tokio::{
 use tracing::warn;
 
 use super::{
+    account::Throttle,
     client::Flow,
     companion::Companion,
     session,
     socket::{ClientSocket, Ends},
+    tally::OVER,
     trunk::Trunks,
 };
 use crate::{
@@ -32,9 +33,6 @@ use crate::{
     relay::Carried,
     shared::Shared,
 };
-
-/// Between two records of flows that one port refused by its limits: who floods is not to fill the log.
-const REFUSAL_RECORD_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Serves one import port on one worker until told to close.
 pub(crate) async fn serve(
@@ -56,7 +54,7 @@ pub(crate) async fn serve(
         flows: Mutex::default(),
         is_closed: watch::Sender::new(false),
         left: Notify::new(),
-        refused_at: Mutex::new(None),
+        refusals: Throttle::default(),
     });
     let done = tokio::select! {
         done = &mut closing => done,
@@ -99,8 +97,8 @@ pub(super) struct Port {
     is_closed: watch::Sender<bool>,
     /// A flow has gone.
     left: Notify,
-    /// When the last flow was recorded that the limits refused.
-    refused_at: Mutex<Option<Instant>>,
+    /// Records of flows that the limits refused: who floods is not to fill the log.
+    refusals: Throttle,
 }
 
 impl Port {
@@ -162,19 +160,17 @@ impl Port {
             drop(working);
             session::pause(&shared, &flow_of_task, was_taken).await;
             flow_of_task.leave();
+            let late = flow_of_task.tally.take_dropped();
+            shared.telemetry.datagrams_dropped(OVER, late);
             drop(place);
         });
         Ok(flow)
     }
 
     fn record_refused(&self, shared: &Shared, ends: Ends, refusal: Refusal) {
-        let now = Instant::now();
-        let mut refused_at = self.refused_at.lock();
-        if refused_at.is_some_and(|at| now < at + REFUSAL_RECORD_INTERVAL) {
-            return;
+        if !self.refusals.lets_pass(Instant::now()) {
+            return shared.telemetry.left_out(Intake::Flow);
         }
-        *refused_at = Some(now);
-        drop(refused_at);
         let now = std::time::Instant::now();
         let record = Record::open(&shared.telemetry, Intake::Flow, source_of(ends), now);
         record.close(&Carried::default(), Reason::Refused(refusal), now);

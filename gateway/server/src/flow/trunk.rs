@@ -21,8 +21,8 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{client::Flow, inlet, outlet::Outlet};
-use crate::{relay, shared::Shared};
+use super::{account::Account, client::Flow, inlet, outlet::Outlet, tally::OVER};
+use crate::{record::Telemetry, relay, shared::Shared};
 
 /// A trunk without flows is kept for those that come next.
 const UNUSED: Duration = Duration::from_secs(30);
@@ -45,7 +45,8 @@ impl Trunks {
         {
             return Arc::clone(trunk);
         }
-        let trunk = Arc::new(Trunk::new(Arc::clone(link)));
+        let account = shared.flows.account(&key.0.trust_domain);
+        let trunk = Arc::new(Trunk::new(Arc::clone(link), &account));
         by_link.insert(key, Arc::clone(&trunk));
         drop(by_link);
         tokio::spawn(run(Arc::clone(shared), Arc::clone(&trunk)));
@@ -79,10 +80,10 @@ enum Broken {
 }
 
 impl Trunk {
-    fn new(link: Arc<dyn Link>) -> Self {
+    fn new(link: Arc<dyn Link>, account: &Arc<Account>) -> Self {
         Self {
             link,
-            outlet: Outlet::default(),
+            outlet: Outlet::new(account),
             retire_at: AtomicU64::new(u64::MAX),
             flows: Mutex::new(Flows {
                 by_number: BTreeMap::new(),
@@ -146,7 +147,7 @@ impl Trunk {
     }
 
     /// Carries flows until nobody needs the trunk any more.
-    async fn carry(&self) -> Result<(), Broken> {
+    async fn carry(&self, telemetry: &Telemetry) -> Result<(), Broken> {
         let unsent = |failure| Broken::Unsent(Outcome::Failed(failure));
         let header = StreamOpen::new(StreamKind::Flows);
         let opened = self.link.open(&header).await;
@@ -160,7 +161,7 @@ impl Trunk {
             failure = gone(&mut state) => Err(Broken::Lost(failure)),
             both = async {
                 tokio::try_join!(
-                    self.read(&mut from_peer),
+                    self.read(&mut from_peer, telemetry),
                     async { self.outlet.write(&mut to_peer).await.map_err(Broken::Lost) },
                 )
             } => both.map(|_| ()),
@@ -172,7 +173,11 @@ impl Trunk {
         ended
     }
 
-    async fn read(&self, from_peer: &mut ReadHalf<'_>) -> Result<(), Broken> {
+    async fn read(
+        &self,
+        from_peer: &mut ReadHalf<'_>,
+        telemetry: &Telemetry,
+    ) -> Result<(), Broken> {
         let reply = from_peer.reply().await.map_err(relay::failure_of);
         match reply.map_err(Broken::Lost)? {
             StreamReply::Accepted => {}
@@ -181,7 +186,8 @@ impl Trunk {
             }
             StreamReply::Failed(failure) => return Err(Broken::Unsent(Outcome::Failed(failure))),
         }
-        let read = inlet::read(from_peer, self.outlet.beside(), |frame| self.hear(frame));
+        let hear = |frame: FlowFrame<'_>| self.hear(frame, telemetry);
+        let read = inlet::read(from_peer, self.outlet.beside(), telemetry, hear);
         read.await.map_err(Broken::Lost)?;
         // The peer ended it, which it does only after us.
         self.outlet.close();
@@ -189,7 +195,7 @@ impl Trunk {
     }
 
     /// What the peer says of a flow that is over here is late, and means nothing.
-    fn hear(&self, frame: FlowFrame<'_>) -> Result<(), Failure> {
+    fn hear(&self, frame: FlowFrame<'_>, telemetry: &Telemetry) -> Result<(), Failure> {
         match frame {
             FlowFrame::Open(..) => return Err(Failure::ProtocolViolation),
             FlowFrame::Reply(number, reply) => {
@@ -203,11 +209,10 @@ impl Trunk {
                     flow.answered(reply);
                 }
             }
-            FlowFrame::Data(number, bytes) => {
-                if let Some(flow) = self.find(number) {
-                    flow.give(bytes);
-                }
-            }
+            FlowFrame::Data(number, bytes) => match self.find(number) {
+                Some(flow) => flow.give(bytes),
+                None => telemetry.datagrams_dropped(OVER, 1),
+            },
             FlowFrame::End(number, reason) => {
                 if let Some(flow) = self.forget(number) {
                     flow.ended(reason);
@@ -258,7 +263,7 @@ impl Trunk {
 
 async fn run(shared: Arc<Shared>, trunk: Arc<Trunk>) {
     let carried = tokio::select! {
-        carried = trunk.carry() => carried,
+        carried = trunk.carry(&shared.telemetry) => carried,
         // Links are closed next; flows say by themselves why they end.
         failure = shared.terminated() => Err(Broken::Lost(failure)),
     };
