@@ -8,6 +8,7 @@
 //! flows travel on it, and beside it as datagrams where the transport has some. Nothing here waits for a slow taker:
 //! what finds no room is thrown away and counted, the oldest first.
 
+mod account;
 mod arrived;
 mod client;
 mod companion;

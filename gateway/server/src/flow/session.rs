@@ -1,6 +1,6 @@
 //! The story of one flow of a local client: ask the core, walk the plan, watch over the flow until it ends.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use corinth_api::{SourceClaim, StreamKind, StreamOpen, StreamReply};
 use corinth_core::{By, Outcome, Plan, Request};
@@ -189,7 +189,8 @@ async fn ask(
         ..SourceClaim::default()
     };
     let mut missed = Missed::Next(Outcome::Failed(Failure::PeerUnreachable));
-    for link in shared.links_to(cluster) {
+    let mut links = VecDeque::from(shared.links_to(cluster));
+    while let Some(link) = links.pop_front() {
         let trunk = flow.port.trunks.on(shared, &link);
         let Some(number) = flow.ask(&trunk, &header) else {
             continue;
@@ -206,8 +207,13 @@ async fn ask(
             Verdict::Unsent(outcome) => outcome,
             Verdict::Lost(failure) => {
                 trunk.end(number, Reason::Failed(failure));
-                if has_spoken && plan.route.replay != Replay::Idempotent {
-                    return Err(Missed::Last(failure));
+                let is_over = has_spoken && plan.route.replay != Replay::Idempotent;
+                match (is_over, trunk.was_overtaken()) {
+                    (true, false) => return Err(Missed::Last(failure)),
+                    // Only its connection was dead, which says nothing about the peer.
+                    (true, true) => return Err(Missed::Ended(Reason::Failed(failure))),
+                    (false, true) if Instant::now() < deadline => links.push_front(link),
+                    (false, _) => {}
                 }
                 Outcome::Failed(failure)
             }
