@@ -24,6 +24,7 @@ over_both_transports![
     datagrams_of_a_tunnel_inside_pass_whole,
     quic_inside_passes,
     a_flood_of_flows_is_refused_and_others_go_on,
+    a_host_that_is_not_there_is_found_out,
     the_death_of_a_path_moves_flows_to_another_cluster,
 ];
 
@@ -340,14 +341,34 @@ fn a_flood_of_flows_is_refused_and_others_go_on(ground: Ground) {
         ask(&before, b"still here", |answer| answer == b"still here"),
         b"still here"
     );
-    // Another address has a share of its own.
+    // Another client has a share of its own, but another address of the same /64 is no other client.
     let from = lab.family.address(corinth_lab::Net::Near, 101);
     let other = lab.client.datagrams(SocketAddr::new(from, 0), PATIENCE);
     lab.client.within(|| other.connect(to)).unwrap();
+    if from.is_ipv6() {
+        other.send(b"me too").unwrap();
+        assert!(other.recv(&mut [0; 16]).is_err());
+        return;
+    }
     assert_eq!(
         ask(&other, b"me too", |answer| answer == b"me too"),
         b"me too"
     );
+}
+
+/// Its neighbours ask for it in vain, and say so.
+fn a_host_that_is_not_there_is_found_out(ground: Ground) {
+    const NOBODY: u8 = 200;
+    let Some(lab) = Lab::on(ground).build() else {
+        return;
+    };
+    let nobody = lab.family.socket(corinth_lab::Net::Far, NOBODY, 51_820);
+    let (east, west) = joined(&lab, ECHO, ECHO_PORT, nobody, json!({}));
+    client(&lab, east.at(ECHO_PORT)).send(b"hello").unwrap();
+    let record = west.await_record(|record| record.text("intake") == "peer_flow");
+    assert_eq!(record.code(), "CRN022");
+    let record = east.await_record(|record| record.text("intake") == "flow");
+    assert_eq!(record.code(), "CRN022");
 }
 
 fn the_death_of_a_path_moves_flows_to_another_cluster(ground: Ground) {

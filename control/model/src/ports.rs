@@ -5,6 +5,9 @@
 //! nothing there rather than another service. Only the service that had it gets it back sooner, and only an operator
 //! who names the number can give it away at once.
 //!
+//! TCP and UDP each have all numbers, and an operator may name one for a service of either. A number that is chosen here is
+//! in use by neither.
+//!
 //! [`PortAllocator`] is pure: the book before and the time go in, the book after comes out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +17,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::PortNumber;
+
+mod place;
+
+use place::Place;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +33,7 @@ pub const QUARANTINE: Duration = Duration::from_hours(1);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PortBook {
     given: BTreeMap<String, PortNumber>,
-    freed: BTreeMap<PortNumber, Freed>,
+    freed: BTreeMap<Place, Freed>,
 }
 
 /// Who had a port until when.
@@ -100,7 +107,7 @@ impl PortAllocator {
     /// possible. `now` is in seconds since 1970.
     #[must_use]
     pub fn assign(&self, previous: &PortBook, wanted: &[Wanted], now: u64) -> Assigned {
-        let mut in_use: BTreeSet<_> = wanted.iter().filter_map(|wanted| wanted.fixed).collect();
+        let mut in_use: BTreeSet<_> = wanted.iter().filter_map(Wanted::fixed_place).collect();
         let mut given = BTreeMap::new();
         let lately = previous.had_lately();
         for wanted in wanted {
@@ -111,27 +118,29 @@ impl PortAllocator {
             let kept = || had().filter(|port| self.may_give(*port));
             let port = wanted
                 .fixed
-                .or_else(|| kept().filter(|port| in_use.insert(*port)));
+                .or_else(|| kept().filter(|port| in_use.insert(wanted.at(*port))));
             given.extend(port.map(|port| (wanted.service.clone(), port)));
         }
         let mut freed = previous.freed_by(now);
-        freed.retain(|port, _| !in_use.contains(port));
-        let mut free = (self.range.first.get()..=self.range.last.get())
-            .filter_map(PortNumber::new)
-            .filter(|port| self.may_give(*port) && !freed.contains_key(port));
+        freed.retain(|place, _| !in_use.contains(place));
+        let held: BTreeSet<_> = in_use
+            .iter()
+            .chain(freed.keys())
+            .map(|place| place.number)
+            .collect();
+        let mut free = self.numbers().filter(|port| !held.contains(port));
         let mut without = Vec::new();
         for wanted in wanted {
             if given.contains_key(&wanted.service) {
                 continue;
             }
-            match free.find(|port| in_use.insert(*port)) {
+            match free.next() {
                 Some(port) => {
                     given.insert(wanted.service.clone(), port);
                 }
                 None => without.push(wanted.service.clone()),
             }
         }
-        drop(free);
         Assigned {
             book: PortBook { given, freed },
             without,
@@ -145,12 +154,12 @@ impl PortAllocator {
     pub fn adjust(&self, book: &mut PortBook, gone: &[String], came: &[Wanted], now: u64) -> bool {
         for service in gone {
             if let Some(port) = book.given.remove(service) {
-                let service = service.clone();
-                book.freed.insert(port, Freed { service, at: now });
+                let (place, service) = (Place::of(service, port), service.clone());
+                book.freed.insert(place, Freed { service, at: now });
             }
         }
-        let chosen: BTreeSet<_> = came.iter().filter_map(|wanted| wanted.fixed).collect();
-        if !chosen.is_empty() && book.given.values().any(|port| chosen.contains(port)) {
+        let chosen: BTreeSet<_> = came.iter().filter_map(Wanted::fixed_place).collect();
+        if !chosen.is_empty() && book.places().any(|place| chosen.contains(&place)) {
             return false;
         }
         let lately = book.had_lately();
@@ -158,13 +167,14 @@ impl PortAllocator {
             .iter()
             .filter_map(|wanted| {
                 let had = || lately.get(wanted.service.as_str()).copied();
-                let had = || had().filter(|port| self.may_give(*port) && !chosen.contains(port));
+                let is_left = |port: &PortNumber| !chosen.contains(&wanted.at(*port));
+                let had = || had().filter(|port| self.may_give(*port) && is_left(port));
                 Some((wanted.service.clone(), wanted.fixed.or_else(had)?))
             })
             .collect();
         book.expire(now);
         for (service, port) in back {
-            book.freed.remove(&port);
+            book.freed.remove(&Place::of(&service, port));
             book.given.insert(service, port);
         }
         let new = came.iter().map(|wanted| &wanted.service);
@@ -174,21 +184,37 @@ impl PortAllocator {
         if new.is_empty() {
             return true;
         }
-        let in_use: BTreeSet<_> = book.given.values().copied().collect();
-        let free = (self.range.first.get()..=self.range.last.get())
-            .filter_map(PortNumber::new)
-            .filter(|port| self.may_give(*port) && !in_use.contains(port))
-            .filter(|port| !book.freed.contains_key(port));
+        let freed = book.freed.keys().map(|place| place.number);
+        let held: BTreeSet<_> = book.given.values().copied().chain(freed).collect();
+        let free = self.numbers().filter(|port| !held.contains(port));
         let free: Vec<_> = free.take(new.len()).collect();
         let is_enough = free.len() == new.len();
         book.given.extend(new.into_iter().cloned().zip(free));
         is_enough
     }
 
+    /// The numbers that it may give, in order.
+    fn numbers(&self) -> impl Iterator<Item = PortNumber> {
+        (self.range.first.get()..=self.range.last.get())
+            .filter_map(PortNumber::new)
+            .filter(|port| self.may_give(*port))
+    }
+
     /// Whether it gives this port to anybody, unless somebody has it.
     #[must_use]
     pub fn may_give(&self, port: PortNumber) -> bool {
         self.range.contains(port) && !self.taken.contains(&port.get())
+    }
+}
+
+impl Wanted {
+    /// This number, for its protocol.
+    fn at(&self, number: PortNumber) -> Place {
+        Place::of(&self.service, number)
+    }
+
+    fn fixed_place(&self) -> Option<Place> {
+        self.fixed.map(|number| self.at(number))
     }
 }
 
@@ -216,10 +242,15 @@ impl PortBook {
     /// The port that a service had last of those that were freed lately.
     fn had_lately(&self) -> BTreeMap<&str, PortNumber> {
         let mut freed: Vec<_> = self.freed.iter().collect();
-        freed.sort_by_key(|(port, freed)| (freed.at, **port));
+        freed.sort_by_key(|(place, freed)| (freed.at, **place));
         let had = freed.into_iter();
-        had.map(|(port, freed)| (freed.service.as_str(), *port))
+        had.map(|(place, freed)| (freed.service.as_str(), place.number))
             .collect()
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let given = self.given.iter();
+        given.map(|(service, port)| Place::of(service, *port))
     }
 
     /// Forgets who had ports that anybody may have at `now`.
@@ -232,11 +263,12 @@ impl PortBook {
     }
 
     /// Ports that nobody else may have at `now`: those freed lately, and those that are given and may be freed now.
-    fn freed_by(&self, now: u64) -> BTreeMap<PortNumber, Freed> {
+    fn freed_by(&self, now: u64) -> BTreeMap<Place, Freed> {
         let mut book = self.clone();
         book.expire(now);
         for (service, port) in book.given {
-            book.freed.insert(port, Freed { service, at: now });
+            let place = Place::of(&service, port);
+            book.freed.insert(place, Freed { service, at: now });
         }
         book.freed
     }

@@ -138,10 +138,10 @@ impl Gateway {
                 settings.limits.per_prefix_connections,
                 settings.limits.unauthenticated_bytes,
             )),
-            FlowQuota::new(FlowLimits {
-                all: settings.limits.flows,
-                per_client: settings.limits.flows_per_client,
-            }),
+            FlowQuota::new(FlowLimits::new(
+                settings.limits.flows,
+                settings.limits.flows_per_client,
+            )),
             Terminators::new(
                 Arc::clone(&node.own),
                 bundles.clone(),

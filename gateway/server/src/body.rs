@@ -10,7 +10,7 @@ use std::{
 use corinth_identity::SharedBundles;
 use corinth_model::{PortNumber, Protocol};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::warn;
 
 use crate::{
@@ -41,6 +41,8 @@ struct Changing {
     listening: BTreeMap<Listening, SocketAddr>,
     /// What was to be listened on and could not be; tried again with every change.
     closed: BTreeSet<Listening>,
+    /// What was listened on until lately, as it was bound, with those that have not let go of it.
+    closing: Vec<(Listening, Vec<oneshot::Receiver<()>>)>,
     /// Somebody else has the tunnel's port for UDP, which no peer needs: told once.
     is_udp_refused: bool,
     /// Nobody new is taken any more, whatever changes.
@@ -76,6 +78,7 @@ impl Body {
                 dialers,
                 listening: BTreeMap::new(),
                 closed: BTreeSet::new(),
+                closing: Vec::new(),
                 is_udp_refused: false,
                 is_stopping: false,
             }),
@@ -111,11 +114,11 @@ impl Body {
             .missing
             .iter()
             .partition(|door| door.door == Door::Quic && !needs_udp);
-        let (opened, closed) =
-            self.open_missing(&required, &changing.listening, may_stay_closed)?;
+        changing.forget_closed();
+        let (opened, closed) = self.open_missing(&required, &changing, may_stay_closed)?;
         changing.listening.extend(opened);
         if !changing.is_udp_refused {
-            match self.open_missing(&optional, &changing.listening, may_stay_closed) {
+            match self.open_missing(&optional, &changing, may_stay_closed) {
                 Ok((opened, _)) => changing.listening.extend(opened),
                 Err(error) => {
                     warn!(%error, "no tunnels over UDP; those over TCP are served");
@@ -131,13 +134,12 @@ impl Body {
         let congestions = &self.shared.transports.congestions;
         congestions.replace(wanted.congestions.clone());
         let tables = Arc::clone(&wanted.tables);
-        let old = self
-            .shared
-            .core
-            .lock()
-            .apply(Arc::clone(&tables), Instant::now());
-        self.shared.tables.send_replace(tables);
-        drop(old);
+        let mut core = self.shared.core.lock();
+        let old = core.apply(Arc::clone(&tables), Instant::now());
+        // Under the lock: whoever was given a candidate by the new tables finds it in them.
+        let replaced = self.shared.tables.send_replace(tables);
+        drop(core);
+        drop((old, replaced));
         keeper::carry_out(&self.shared);
         keeper::close_denied(&self.shared, &self.shared.transports.links());
         if is_told {
@@ -146,10 +148,12 @@ impl Body {
 
         for door in doors.gone {
             if let Some(bound) = changing.listening.remove(&door) {
-                self.close_listener(Listening {
+                let bound = Listening {
                     address: bound,
                     ..door
-                });
+                };
+                let left = self.close_listener(bound);
+                changing.closing.push((bound, left));
             }
         }
         let listening = &changing.listening;
@@ -165,7 +169,7 @@ impl Body {
     fn open_missing(
         &self,
         missing: &BTreeSet<Listening>,
-        open: &BTreeMap<Listening, SocketAddr>,
+        changing: &Changing,
         may_stay_closed: bool,
     ) -> Result<(BTreeMap<Listening, SocketAddr>, Vec<ClosedDoor>), ListenError> {
         let mut opened: BTreeMap<Listening, (SocketAddr, Vec<Listener>)> = BTreeMap::new();
@@ -173,7 +177,7 @@ impl Body {
         for door in missing {
             let address = match door.door {
                 // Where the kernel picked a port, it is the same for UDP.
-                Door::Quic => beside_tunnel(door.address, &opened, open),
+                Door::Quic => beside_tunnel(door.address, &opened, &changing.listening),
                 Door::Tunnel
                 | Door::Import(_)
                 | Door::Flows(_)
@@ -182,8 +186,11 @@ impl Body {
                 | Door::Connect => door.address,
             };
             // Connections from before the last change may still have the port.
-            let is_ours =
-                door.door == Door::Quic && self.shared.transports.quic.lingers_at(address);
+            let is_ours = match door.door {
+                Door::Quic => self.shared.transports.quic.lingers_at(address),
+                Door::Import(_) | Door::Flows(_) => changing.has(address, door.door),
+                Door::Tunnel | Door::Sni | Door::Socks | Door::Connect => false,
+            };
             match (
                 listen::bind(address, door.door, self.workers.len(), is_ours),
                 door.door,
@@ -268,6 +275,34 @@ impl Body {
     /// The number of the tables that come next.
     pub(crate) fn next_revision(&self) -> u64 {
         self.changing.lock().wanted.tables.revision + 1
+    }
+}
+
+impl Changing {
+    /// Of sockets that nobody holds any more nothing needs to be known.
+    fn forget_closed(&mut self) {
+        for (_, left) in &mut self.closing {
+            left.retain_mut(|done| matches!(done.try_recv(), Err(TryRecvError::Empty)));
+        }
+        self.closing.retain(|(_, left)| !left.is_empty());
+    }
+
+    /// Whether we have sockets at this import port, by the same protocol, on an address that covers this one or is
+    /// covered by it: those will have gone soon, or their import stays and no other may have the port.
+    fn has(&self, address: SocketAddr, door: Door) -> bool {
+        let open = self.listening.iter().map(|(door, bound)| Listening {
+            address: *bound,
+            ..*door
+        });
+        let closing = self.closing.iter().map(|(bound, _)| *bound);
+        let overlaps = |other: IpAddr| {
+            other == address.ip() || other.is_unspecified() || address.ip().is_unspecified()
+        };
+        open.chain(closing).any(|other| {
+            other.door == door
+                && other.address.port() == address.port()
+                && overlaps(other.address.ip())
+        })
     }
 }
 

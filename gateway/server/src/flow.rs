@@ -8,7 +8,11 @@
 //! flows travel on it, and beside it as datagrams where the transport has some. Nothing here waits for a slow taker:
 //! what finds no room is thrown away and counted, the oldest first.
 
+mod account;
+mod arrived;
 mod client;
+mod companion;
+mod endpoint;
 mod far;
 mod inlet;
 mod near;
@@ -19,6 +23,7 @@ mod socket;
 mod tally;
 mod trunk;
 
+pub(crate) use companion::Companion;
 pub(crate) use far::carry;
 pub(crate) use near::serve;
 pub(crate) use quota::{FlowLimits, FlowQuota};

@@ -298,7 +298,7 @@ pub(crate) async fn answer(
 }
 
 /// Resolves when the peer may no longer reach what it was admitted to.
-pub(crate) async fn withdrawn(
+async fn withdrawn(
     tables: &mut watch::Receiver<Arc<Tables>>,
     cluster: Option<&ClusterName>,
     route: &RouteName,

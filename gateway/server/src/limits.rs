@@ -124,7 +124,7 @@ impl Drop for Place {
 }
 
 /// One IPv4 address, or one IPv6 /64, which is what one host can be expected to own.
-fn prefix_of(source: IpAddr) -> IpAddr {
+pub(crate) fn prefix_of(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -8,7 +8,7 @@ use std::{
 use corinth_model::PortNumber;
 use socket2::{Domain, Socket, Type};
 
-use crate::relay;
+use crate::{flow::Companion, relay};
 
 /// Connections that wait to be accepted, at most; the kernel caps it further.
 const BACKLOG: i32 = 4_096;
@@ -73,6 +73,8 @@ pub struct ListenError {
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Udp(UdpSocket),
+    /// For flows, beside those of the other workers.
+    Flows(PortNumber, UdpSocket, Companion),
 }
 
 /// One socket for each of `count` workers, on the address that was asked for or picked. `is_ours` says that sockets of ours
@@ -105,9 +107,12 @@ pub(crate) fn bind(
         .as_socket()
         .ok_or_else(|| failed(io::ErrorKind::Other.into()))?;
     drop(probe);
-    let listeners = (0..count)
-        .map(|_| {
+    let listeners = Companion::group(count)
+        .map(|companion| {
             let socket = socket(bound, kind, Sharing::Yes)?;
+            if let Door::Flows(port) = door {
+                return Ok(Listener::Flows(port, socket.into(), companion));
+            }
             if kind == Type::DGRAM {
                 return Ok(Listener::Udp(socket.into()));
             }

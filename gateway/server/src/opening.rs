@@ -173,7 +173,7 @@ impl Opening<'_> {
 }
 
 /// Ends a stream that was turned away in good order, so that its connection can carry the next one.
-async fn tidy(mut stream: Stream) {
+pub(crate) async fn tidy(mut stream: Stream) {
     /// A peer that says no has nothing more to say.
     const PATIENCE: Duration = Duration::from_secs(1);
     let (mut from_peer, mut to_peer) = stream.split();

@@ -85,6 +85,7 @@ pub(crate) struct Telemetry {
     datagrams_sent: IntCounterVec,
     datagrams_received: IntCounterVec,
     datagrams_dropped: IntCounterVec,
+    left_out: IntCounterVec,
     carrier_changes: IntCounterVec,
 }
 
@@ -156,8 +157,14 @@ impl Telemetry {
             )?,
             datagrams_dropped: metrics.counter_vec(
                 "datagrams_dropped_total",
-                "Datagrams thrown away: for want of room or of a way (full), or because of a refusal, by its name.",
+                "Datagrams thrown away: for want of room or of a way (full), because nobody took them in time (unread), after \
+                 their flow had ended (over), or because of a refusal, by its name.",
                 &["cause"],
+            )?,
+            left_out: metrics.counter_vec(
+                "access_log_left_out_total",
+                "Refused flows that have no line in the access log because there were too many.",
+                &["intake"],
             )?,
             carrier_changes: metrics.counter_vec(
                 "carrier_changes_total",
@@ -185,9 +192,15 @@ impl Telemetry {
 
     /// Counts datagrams that were thrown away because of something.
     pub(crate) fn datagrams_dropped(&self, cause: &str, count: u64) {
-        self.datagrams_dropped
-            .with_label_values(&[cause])
-            .inc_by(count);
+        if count > 0 {
+            let dropped = self.datagrams_dropped.with_label_values(&[cause]);
+            dropped.inc_by(count);
+        }
+    }
+
+    /// Counts a connection of which the access log says nothing.
+    pub(crate) fn left_out(&self, intake: Intake) {
+        self.left_out.with_label_values(&[intake.as_str()]).inc();
     }
 
     /// Makes what was buffered appear.
@@ -208,6 +221,8 @@ pub(crate) struct Record<'a> {
     /// What the client called itself or asked for, where no route came of it; escaped when written.
     pub(crate) asked: Option<Box<str>>,
     pub(crate) attempts: u8,
+    /// The log says nothing of it: there are too many of its kind.
+    pub(crate) is_left_out: bool,
     setup: Option<Duration>,
     closed: bool,
 }
@@ -269,6 +284,7 @@ impl<'a> Record<'a> {
             endpoint: None,
             asked: None,
             attempts: 0,
+            is_left_out: false,
             setup: None,
             closed: false,
         }
@@ -296,7 +312,8 @@ impl<'a> Record<'a> {
 
     /// The same for a flow, with what it has carried beyond bytes.
     pub(crate) fn close_flow(mut self, tally: &Tally, reason: Reason, now: Instant) {
-        self.telemetry.datagrams_dropped("full", tally.dropped());
+        self.telemetry
+            .datagrams_dropped("full", tally.take_dropped());
         self.write(&tally.carried, Some(tally.datagrams()), reason, now);
     }
 
@@ -355,6 +372,9 @@ impl<'a> Record<'a> {
         let is_wanted = telemetry.logged == Logged::All || reason != Reason::Completed;
         if !telemetry.access_log.is_on() || !is_wanted {
             return;
+        }
+        if self.is_left_out {
+            return telemetry.left_out(self.intake);
         }
         let line = Line {
             time: jiff::Timestamp::now().to_string(),

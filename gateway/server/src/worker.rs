@@ -81,20 +81,15 @@ async fn run(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
                     Listener::Tcp(listener) => {
                         tasks.spawn(accept(shared, listening, listener, closing));
                     }
-                    Listener::Udp(socket) => match listening.door {
-                        Door::Flows(port) => {
-                            let trunks = Arc::clone(&trunks);
-                            tasks.spawn(flow::serve(shared, trunks, socket, port, closing));
-                        }
-                        Door::Tunnel
-                        | Door::Quic
-                        | Door::Import(_)
-                        | Door::Sni
-                        | Door::Socks
-                        | Door::Connect => {
-                            tasks.spawn(serve_quic(shared, listening.address, socket, closing));
-                        }
-                    },
+                    Listener::Udp(socket) => {
+                        tasks.spawn(serve_quic(shared, listening.address, socket, closing));
+                    }
+                    Listener::Flows(port, socket, companion) => {
+                        let trunks = Arc::clone(&trunks);
+                        tasks.spawn(flow::serve(
+                            shared, trunks, socket, companion, port, closing,
+                        ));
+                    }
                 }
             }
             Order::Close(bound, done) => {

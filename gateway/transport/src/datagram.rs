@@ -1,11 +1,16 @@
 //! Datagrams beside a stream: each arrives whole or not at all, in any order, and nobody waits for one.
 //!
 //! A transport that carries datagrams by itself offers them for each stream that asks. They belong to the stream's
-//! connection and go with it. What nobody takes is kept up to [`KEPT_MAX_BYTES`]; then the oldest make room.
+//! connection and go with it. What nobody takes is kept up to [`KEPT_MAX_BYTES`], and up to [`KEPT_TOGETHER_MAX_BYTES`] of
+//! all streams of a connection; then the oldest make room.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -16,6 +21,8 @@ use crate::{memory::MemoryDatagrams, quic::QuicDatagrams};
 
 /// What of one stream waits to be taken: a tenth of a second at 80 Mbit/s. Older datagrams are better sent again.
 pub(crate) const KEPT_MAX_BYTES: usize = 1 << 20;
+/// What of all streams of one connection waits to be taken: a peer may open many.
+pub(crate) const KEPT_TOGETHER_MAX_BYTES: usize = 4 << 20;
 /// What each datagram counts for beyond its bytes, so that empty ones are bounded too.
 const PLACE_BYTES: usize = 64;
 
@@ -78,9 +85,9 @@ impl Datagrams {
         poll_fn(|context| inbox.poll_take(context)).await
     }
 
-    /// How many came and were thrown away because nobody took them.
-    pub fn dropped(&self) -> u64 {
-        self.inbox().dropped()
+    /// How many came and were thrown away because nobody took them, since this was last asked.
+    pub fn take_dropped(&self) -> u64 {
+        self.inbox().take_dropped()
     }
 
     fn inbox(&self) -> &Inbox {
@@ -95,31 +102,43 @@ impl Datagrams {
 #[derive(Default)]
 pub(crate) struct Inbox {
     kept: Mutex<Kept>,
+    dropped: AtomicU64,
+    /// Bytes that wait for all streams of the connection.
+    together: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct Kept {
     datagrams: VecDeque<Bytes>,
     bytes: usize,
-    dropped: u64,
     has_ended: bool,
     taker: Option<Waker>,
 }
 
 impl Inbox {
+    /// One of several that keep only so much together.
+    pub(crate) fn of_many(together: &Arc<AtomicUsize>) -> Self {
+        Self {
+            together: Arc::clone(together),
+            kept: Mutex::default(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
     /// Keeps a datagram, at the cost of the oldest where there is no room.
     pub(crate) fn put(&self, datagram: Bytes) {
         let mut kept = self.kept.lock();
         if kept.has_ended {
             return;
         }
-        kept.bytes += datagram.len() + PLACE_BYTES;
+        let bytes = datagram.len() + PLACE_BYTES;
+        kept.bytes += bytes;
+        self.together.fetch_add(bytes, Relaxed);
         kept.datagrams.push_back(datagram);
-        while kept.bytes > KEPT_MAX_BYTES
-            && let Some(oldest) = kept.datagrams.pop_front()
+        while (kept.bytes > KEPT_MAX_BYTES || self.together.load(Relaxed) > KEPT_TOGETHER_MAX_BYTES)
+            && self.take_oldest(&mut kept).is_some()
         {
-            kept.bytes -= oldest.len() + PLACE_BYTES;
-            kept.dropped += 1;
+            self.dropped.fetch_add(1, Relaxed);
         }
         let taker = kept.taker.take();
         drop(kept);
@@ -139,14 +158,21 @@ impl Inbox {
         }
     }
 
-    fn dropped(&self) -> u64 {
-        self.kept.lock().dropped
+    fn take_oldest(&self, kept: &mut Kept) -> Option<Bytes> {
+        let oldest = kept.datagrams.pop_front()?;
+        let bytes = oldest.len() + PLACE_BYTES;
+        kept.bytes -= bytes;
+        self.together.fetch_sub(bytes, Relaxed);
+        Some(oldest)
+    }
+
+    fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Relaxed)
     }
 
     fn poll_take(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut kept = self.kept.lock();
-        if let Some(datagram) = kept.datagrams.pop_front() {
-            kept.bytes -= datagram.len() + PLACE_BYTES;
+        if let Some(datagram) = self.take_oldest(&mut kept) {
             return Poll::Ready(Some(datagram));
         }
         if kept.has_ended {
@@ -154,6 +180,13 @@ impl Inbox {
         }
         kept.taker = Some(context.waker().clone());
         Poll::Pending
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let left = self.kept.get_mut().bytes;
+        self.together.fetch_sub(left, Relaxed);
     }
 }
 

@@ -66,6 +66,42 @@ fn a_freed_port_waits_an_hour_except_for_its_own_service() {
 }
 
 #[test]
+fn tcp_and_udp_with_one_number_do_not_lose_each_other_their_port() {
+    let allocator = allocator(20, 29);
+    let mut both = wanted(&["dns:53/tcp", "dns:53/udp"]);
+    for wanted in &mut both {
+        wanted.fixed = Some(port(22));
+    }
+    let given = room(allocator.assign(&PortBook::default(), &both, 0));
+    assert_eq!(ports(&given), [("dns:53/tcp", 22), ("dns:53/udp", 22)]);
+    let one_by_one = |protocol: usize, book: &PortBook| {
+        let left = &both[1 - protocol..][..1];
+        let left = room(allocator.assign(book, left, 1));
+        room(allocator.assign(&left, &[], 2))
+    };
+    let text = |book: &PortBook| serde_json::to_string(book).expect("plain values");
+    for mut freed in [
+        room(allocator.assign(&given, &[], 2)),
+        one_by_one(0, &given),
+        one_by_one(1, &given),
+    ] {
+        freed = serde_json::from_str(&text(&freed)).expect("as it was written");
+        let names = ["dns:53/tcp", "dns:53/udp"];
+        assert!(names.iter().all(|name| freed.knows(name)), "{freed:?}");
+        let back = room(allocator.assign(&freed, &wanted(&names), 3));
+        assert_eq!(ports(&back), [("dns:53/tcp", 22), ("dns:53/udp", 22)]);
+        let mut adjusted = freed.clone();
+        assert!(allocator.adjust(&mut adjusted, &[], &wanted(&names), 3));
+        assert_eq!(adjusted, back);
+        let other = room(allocator.assign(&freed, &wanted(&["a:1/udp", "b:1/tcp", "c:1/tcp"]), 3));
+        assert_eq!(
+            ports(&other),
+            [("a:1/udp", 20), ("b:1/tcp", 21), ("c:1/tcp", 23)]
+        );
+    }
+}
+
+#[test]
 fn a_service_that_leaves_while_another_comes_does_not_hand_over() {
     let allocator = allocator(20, 21);
     let book = room(allocator.assign(&PortBook::default(), &wanted(&["a"]), 0));
@@ -134,13 +170,14 @@ proptest! {
         chosen in btree_map(0..9_u8, 18..24_u16, 0..4),
     ) {
         let allocator = allocator(20, 27);
-        let name = |service: &u8| format!("s{service}.ns:80/tcp");
+        let protocol = |service: &u8| if *service < 5 { "tcp" } else { "udp" };
+        let name = |service: &u8| format!("s{service}.ns:80/{}", protocol(service));
         // Two that chose the same port are a conflict of declarations, which does not come this far.
         let mut choosers = BTreeMap::new();
-        choosers.extend(chosen.iter().map(|(service, port)| (*port, *service)));
+        choosers.extend(chosen.iter().map(|(service, port)| ((*port, protocol(service)), *service)));
         let wanted = |service: &u8| Wanted {
             service: name(service),
-            fixed: choosers.iter().find(|(_, chooser)| *chooser == service).map(|(chosen, _)| port(*chosen)),
+            fixed: choosers.iter().find(|(_, chooser)| *chooser == service).map(|((chosen, _), _)| port(*chosen)),
         };
         let (mut before, mut now) = (BTreeSet::new(), 0);
         let mut book = PortBook::default();

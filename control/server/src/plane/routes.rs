@@ -218,10 +218,10 @@ impl Plane {
         match self.ports_left {
             PortsLeft::Some if !is_chosen_anew => {
                 let ports = &self.terms.ports;
-                if !ports.adjust(&mut self.ports, gone, &came, seconds) {
-                    self.assign_ports(now, put, effects);
+                let is_enough = ports.adjust(&mut self.ports, gone, &came, seconds);
+                if is_enough || !self.assign_ports(now, put, effects) {
+                    self.ports_changed(now, effects);
                 }
-                self.ports_changed(now, effects);
             }
             // All are given, none can be freed yet, and none of these has or had one.
             PortsLeft::NoneBefore { at_s, .. }
@@ -233,7 +233,7 @@ impl Plane {
                 self.note_without(services, now);
             }
             PortsLeft::Some | PortsLeft::NoneBefore { .. } | PortsLeft::Unknown => {
-                self.assign_ports(now, put, effects);
+                let _ = self.assign_ports(now, put, effects);
             }
         }
     }
@@ -266,7 +266,7 @@ impl Plane {
     /// Gives ports whose time of rest is over to routes that have none. If the clock was set back, that is tried again.
     pub(super) fn give_freed_ports(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let mut put = Vec::new();
-        self.assign_ports(now, &mut put, effects);
+        let _ = self.assign_ports(now, &mut put, effects);
         if self.tables.update(put, Vec::new()) {
             effects.push(Effect::Tables(self.tables.revision()));
         }
@@ -301,8 +301,9 @@ impl Plane {
         }
     }
 
-    /// Gives every route an import port while there are any; routes whose port is another one are put anew.
-    fn assign_ports(&mut self, now: Now, put: &mut Vec<Entry>, effects: &mut Vec<Effect>) {
+    /// Gives every route an import port while there are any; routes whose port is another one are put anew. Whether any
+    /// was given or taken.
+    fn assign_ports(&mut self, now: Now, put: &mut Vec<Entry>, effects: &mut Vec<Effect>) -> bool {
         let routes = self.routes.values().flatten();
         let wanted: Vec<Wanted> = routes.map(|route| self.wanted_port(route)).collect();
         let seconds = now.unix_ms / 1_000;
@@ -336,9 +337,11 @@ impl Plane {
         }
         self.conditions
             .replace(Condition::NoImportPort, &about, "", now.unix_ms);
-        if before != self.ports {
+        let has_changed = before != self.ports;
+        if has_changed {
             self.ports_changed(now, effects);
         }
+        has_changed
     }
 
     /// Takes which import ports gateways cannot listen on, with why.

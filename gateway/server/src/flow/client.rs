@@ -3,17 +3,22 @@
 //! The first datagrams of a flow leave with its OPEN and are kept until the answer, so that a refusal or a failed dial
 //! takes the next candidate. From then on datagrams go straight from socket to trunk and back.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use corinth_api::{FlowNumber, StreamOpen, StreamReply};
 use corinth_core::Outcome;
 use corinth_model::{Failure, Reason};
 use parking_lot::Mutex;
-use socket2::SockRef;
-use tokio::{net::UdpSocket, sync::Notify};
+use tokio::sync::Notify;
 use tracing::trace;
 
-use super::{near::Port, socket::Ends, tally::Tally, trunk::Trunk};
+use super::{
+    endpoint::{EndpointSocket, Given},
+    near::Port,
+    socket::Ends,
+    tally::Tally,
+    trunk::Trunk,
+};
 use crate::relay::Side;
 
 /// Datagrams of a flow that are kept until it is accepted.
@@ -50,7 +55,7 @@ enum Way {
         trunk: Arc<Trunk>,
         number: FlowNumber,
     },
-    Endpoint(Arc<UdpSocket>),
+    Endpoint(Arc<EndpointSocket>),
     Over,
 }
 
@@ -133,13 +138,12 @@ impl Flow {
                 }
             }
             Way::Peer { trunk, number } => trunk.send(*number, datagram),
-            Way::Endpoint(socket) => match SockRef::from(&**socket).send(datagram) {
-                Ok(_) => 0,
-                Err(error) => {
-                    if let Some(failure) = failure_of(&error) {
-                        state.decide(Verdict::Ended(Reason::Failed(failure)));
-                        self.decided.notify_one();
-                    }
+            Way::Endpoint(socket) => match socket.give(datagram) {
+                Given::Sent => 0,
+                Given::Dropped => 1,
+                Given::Gone(failure) => {
+                    state.decide(Verdict::Ended(Reason::Failed(failure)));
+                    self.decided.notify_one();
                     1
                 }
             },
@@ -152,7 +156,10 @@ impl Flow {
 
     /// Gives a datagram of the endpoint to the client.
     pub(super) fn give(&self, datagram: &[u8]) {
-        match self.port.socket.send(self.ends, datagram) {
+        let Some(socket) = self.port.socket.upgrade() else {
+            return self.tally.drop_some(1);
+        };
+        match socket.send(self.ends, datagram) {
             Ok(()) => self.tally.gave(datagram.len()),
             Err(error) => {
                 trace!(client = %self.ends.client, %error, "an answer could not be sent");
@@ -254,15 +261,13 @@ impl Flow {
     }
 
     /// From now on the client speaks to an endpoint here.
-    pub(super) fn speak_to(&self, endpoint: &Arc<UdpSocket>) -> Result<(), Failure> {
+    pub(super) fn speak_to(&self, endpoint: &Arc<EndpointSocket>) -> Result<(), Failure> {
         let mut state = self.state.lock();
         let way = Way::Endpoint(Arc::clone(endpoint));
         if let Way::Seeking(kept) = std::mem::replace(&mut state.way, way) {
             for datagram in &kept.datagrams {
                 // An endpoint on this machine may refuse at once; others are found out later.
-                if let Err(error) = SockRef::from(&**endpoint).send(datagram)
-                    && let Some(failure) = failure_of(&error)
-                {
+                if let Given::Gone(failure) = endpoint.give(datagram) {
                     state.way = Way::Seeking(kept);
                     return Err(failure);
                 }
@@ -286,18 +291,6 @@ impl Flow {
     pub(super) fn leave(&self) {
         self.port.forget(self.ends);
     }
-}
-
-/// What an endpoint's socket says of the endpoint; `None` for what passes.
-pub(super) fn failure_of(error: &io::Error) -> Option<Failure> {
-    let is_unreachable = matches!(
-        error.kind(),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
-    );
-    if error.kind() == io::ErrorKind::ConnectionRefused {
-        return Some(Failure::EndpointRefused);
-    }
-    is_unreachable.then_some(Failure::EndpointUnreachable)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use corinth_model::Failure;
 use corinth_transport::{Datagrams, Fill, ReadHalf};
 use tokio::task::coop::consume_budget;
 
-use crate::relay;
+use crate::{record::Telemetry, relay};
 
 /// What came.
 enum Came {
@@ -18,6 +18,7 @@ enum Came {
 pub(super) async fn read(
     from_peer: &mut ReadHalf<'_>,
     mut beside: Option<&Datagrams>,
+    telemetry: &Telemetry,
     mut each: impl FnMut(FlowFrame<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut frames = FlowFrames::default();
@@ -39,6 +40,8 @@ pub(super) async fn read(
                 }
             }
             Came::Beside(Some(datagram)) => {
+                let dropped = beside.map_or(0, Datagrams::take_dropped);
+                telemetry.datagrams_dropped("unread", dropped);
                 // One without a number is for nobody.
                 if let Some((flow, content)) = FlowNumber::take(&datagram) {
                     each(FlowFrame::Data(flow, content))?;

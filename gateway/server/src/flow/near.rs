@@ -6,27 +6,26 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
+    sync::{Arc, Weak},
 };
 
 use corinth_daemon::drain::Phase;
 use corinth_model::{Failure, PortNumber, Reason, Refusal};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     task::coop::consume_budget,
     time::Instant,
 };
 use tracing::warn;
 
 use super::{
+    account::Throttle,
     client::Flow,
+    companion::Companion,
     session,
     socket::{ClientSocket, Ends},
+    tally::OVER,
     trunk::Trunks,
 };
 use crate::{
@@ -35,89 +34,95 @@ use crate::{
     shared::Shared,
 };
 
-/// Between two records of flows that one port refused by its limits: who floods is not to fill the log.
-const REFUSAL_RECORD_INTERVAL: Duration = Duration::from_millis(100);
-
 /// Serves one import port on one worker until told to close.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     trunks: Arc<Trunks>,
     socket: std::net::UdpSocket,
+    companion: Companion,
     number: PortNumber,
     mut closing: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     let socket = match ClientSocket::new(socket) {
-        Ok(socket) => socket,
+        Ok(socket) => Arc::new(socket),
         Err(error) => return warn!(port = %number, %error, "a socket for flows is of no use"),
     };
     let port = Arc::new(Port {
         number,
-        socket,
+        socket: Arc::downgrade(&socket),
         trunks,
         flows: Mutex::default(),
-        is_closed: AtomicBool::new(false),
+        is_closed: watch::Sender::new(false),
         left: Notify::new(),
-        refused_at: Mutex::new(None),
+        refusals: Throttle::default(),
     });
     let done = tokio::select! {
         done = &mut closing => done,
-        never = port.listen(&shared) => match never {},
+        never = port.listen(&shared, &socket) => match never {},
     };
-    port.take_all(&shared);
-    port.is_closed.store(true, Relaxed);
-    if let Ok(done) = done {
-        let _ = done.send(());
-    }
+    port.take_all(&shared, &socket);
+    port.is_closed.send_replace(true);
     if shared.drain.phase() < Phase::Draining {
-        // The import is gone, and with it what was at its port.
+        // The import is gone, and with it what was at its port; who has the port next finds it free.
         for flow in port.flows() {
             flow.ended(Reason::Failed(Failure::Withdrawn));
         }
+        drop(socket);
+        if let Ok(done) = done {
+            let _ = done.send(());
+        }
         return;
     }
+    if let Ok(done) = done {
+        let _ = done.send(());
+    }
+    let all_have_left = async {
+        port.emptied().await;
+        companion.last_has_left().await;
+    };
     tokio::select! {
-        () = port.emptied() => {}
-        never = port.listen(&shared) => match never {},
+        () = all_have_left => {}
+        never = port.listen(&shared, &socket) => match never {},
     }
 }
 
 /// An import port on one worker.
 pub(super) struct Port {
     pub(super) number: PortNumber,
-    pub(super) socket: ClientSocket,
+    /// As long as the port is served.
+    pub(super) socket: Weak<ClientSocket>,
     pub(super) trunks: Arc<Trunks>,
     flows: Mutex<BTreeMap<Ends, Arc<Flow>>>,
     /// New flows are not taken.
-    is_closed: AtomicBool,
+    is_closed: watch::Sender<bool>,
     /// A flow has gone.
     left: Notify,
-    /// When the last flow was recorded that the limits refused.
-    refused_at: Mutex<Option<Instant>>,
+    /// Records of flows that the limits refused: who floods is not to fill the log.
+    refusals: Throttle,
 }
 
 impl Port {
-    async fn listen(self: &Arc<Self>, shared: &Arc<Shared>) -> Infallible {
+    async fn listen(self: &Arc<Self>, shared: &Arc<Shared>, socket: &ClientSocket) -> Infallible {
         loop {
             // An error is that of the last datagram that could not be delivered, or the reactor's.
-            if self.socket.readable().await.is_ok() {
-                self.take(shared);
+            if socket.readable().await.is_ok() {
+                self.take(shared, socket);
             }
             consume_budget().await;
         }
     }
 
     /// Takes a batch; `false` if there was none.
-    fn take(self: &Arc<Self>, shared: &Arc<Shared>) -> bool {
-        let taken = self
-            .socket
-            .take(|ends, datagram| self.datagram(shared, ends, datagram));
+    fn take(self: &Arc<Self>, shared: &Arc<Shared>, socket: &ClientSocket) -> bool {
+        let taken = socket.take(|ends, datagram| self.datagram(shared, ends, datagram));
         !matches!(taken, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Takes what the kernel has queued, within reason.
-    fn take_all(self: &Arc<Self>, shared: &Arc<Shared>) {
+    fn take_all(self: &Arc<Self>, shared: &Arc<Shared>, socket: &ClientSocket) {
         const BATCHES: usize = 64;
-        let _ = (0..BATCHES).take_while(|_| self.take(shared)).count();
+        let took_some = |_: &usize| self.take(shared, socket);
+        let _ = (0..BATCHES).take_while(took_some).count();
     }
 
     fn datagram(self: &Arc<Self>, shared: &Arc<Shared>, ends: Ends, datagram: &[u8]) {
@@ -136,7 +141,7 @@ impl Port {
     }
 
     fn begin(self: &Arc<Self>, shared: &Arc<Shared>, ends: Ends) -> Result<Arc<Flow>, Refusal> {
-        if self.is_closed.load(Relaxed) {
+        if *self.is_closed.borrow() {
             return Err(Refusal::Draining);
         }
         let place = shared
@@ -153,21 +158,19 @@ impl Port {
         tokio::spawn(async move {
             let was_taken = session::run(&shared, &flow_of_task).await;
             drop(working);
-            session::pause(&shared, was_taken).await;
+            session::pause(&shared, &flow_of_task, was_taken).await;
             flow_of_task.leave();
+            let late = flow_of_task.tally.take_dropped();
+            shared.telemetry.datagrams_dropped(OVER, late);
             drop(place);
         });
         Ok(flow)
     }
 
     fn record_refused(&self, shared: &Shared, ends: Ends, refusal: Refusal) {
-        let now = Instant::now();
-        let mut refused_at = self.refused_at.lock();
-        if refused_at.is_some_and(|at| now < at + REFUSAL_RECORD_INTERVAL) {
-            return;
+        if !self.refusals.lets_pass(Instant::now()) {
+            return shared.telemetry.left_out(Intake::Flow);
         }
-        *refused_at = Some(now);
-        drop(refused_at);
         let now = std::time::Instant::now();
         let record = Record::open(&shared.telemetry, Intake::Flow, source_of(ends), now);
         record.close(&Carried::default(), Reason::Refused(refusal), now);
@@ -177,6 +180,16 @@ impl Port {
     pub(super) fn forget(&self, ends: Ends) {
         self.flows.lock().remove(&ends);
         self.left.notify_one();
+    }
+
+    /// Resolves when it is closed.
+    pub(super) async fn closed(&self) {
+        // The sender lives in `self`: changes never fail.
+        let _ = self
+            .is_closed
+            .subscribe()
+            .wait_for(|is_closed| *is_closed)
+            .await;
     }
 
     fn flows(&self) -> Vec<Arc<Flow>> {

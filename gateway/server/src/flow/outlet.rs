@@ -1,9 +1,14 @@
 //! What leaves for a peer: frames of flows on their stream, and datagrams beside it where they fit.
 //!
 //! Whoever puts something here never waits. Datagrams that find no room push out the oldest; what opens, answers and
-//! ends flows is never thrown away, and a peer that lets too much of it pile up loses the stream.
+//! ends flows is never thrown away, and a peer that lets too much of it pile up loses the stream. What waits on all streams
+//! to one peer is bounded too.
 
-use std::{collections::VecDeque, sync::OnceLock, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use corinth_api::{FlowFrame, FlowNumber, StreamOpen, StreamReply};
 use corinth_model::{Failure, Reason};
@@ -11,6 +16,7 @@ use corinth_transport::{Datagrams, Sent, WriteHalf};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 
+use super::account::{self, Account, Waiting};
 use crate::relay;
 
 /// Datagrams that wait for the stream: a tenth of a second at 80 Mbit/s. Later ones are better than older ones.
@@ -25,7 +31,6 @@ const BATCH_BYTES: usize = 64 << 10;
 const PLACE_BYTES: usize = 64;
 
 /// What leaves for a peer.
-#[derive(Default)]
 pub(super) struct Outlet {
     queued: Mutex<Queued>,
     /// Something was put, or the end.
@@ -35,7 +40,6 @@ pub(super) struct Outlet {
     beside: OnceLock<Datagrams>,
 }
 
-#[derive(Default)]
 struct Queued {
     /// Counts frames, so that both kinds leave in the order in which they came.
     next: u64,
@@ -46,13 +50,51 @@ struct Queued {
 }
 
 /// Frames of one kind, the oldest first.
-#[derive(Default)]
 struct Lane {
     frames: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
+    max_bytes: usize,
+    account: Arc<Account>,
+    /// What the account has of this kind.
+    waiting: fn(&Account) -> &Waiting,
+    /// So much of this kind may wait for the whole peer.
+    peer_max_bytes: usize,
 }
 
 impl Outlet {
+    /// One of the streams of the peer that has this account.
+    pub(super) fn new(account: &Arc<Account>) -> Self {
+        let lane = |max_bytes, waiting, peer_max_bytes| Lane {
+            frames: VecDeque::new(),
+            bytes: 0,
+            max_bytes,
+            account: Arc::clone(account),
+            waiting,
+            peer_max_bytes,
+        };
+        let queued = Queued {
+            next: 0,
+            words: lane(
+                WORDS_MAX_BYTES,
+                |account| &account.words,
+                account::WORDS_MAX_BYTES,
+            ),
+            data: lane(
+                DATA_MAX_BYTES,
+                |account| &account.data,
+                account::DATA_MAX_BYTES,
+            ),
+            has_overflowed: false,
+            is_closed: false,
+        };
+        Self {
+            queued: Mutex::new(queued),
+            filled: Notify::new(),
+            strained: Notify::new(),
+            beside: OnceLock::new(),
+        }
+    }
+
     /// From now on datagrams that fit leave beside the stream.
     pub(super) fn lead_beside(&self, datagrams: Option<Datagrams>) {
         if let Some(datagrams) = datagrams {
@@ -102,7 +144,7 @@ impl Outlet {
         let number = queued.number();
         queued.data.push(number, frame);
         let mut dropped = 0;
-        while queued.data.bytes > DATA_MAX_BYTES && queued.data.pop().is_some() {
+        while queued.data.is_over() && queued.data.pop().is_some() {
             dropped += 1;
         }
         drop(queued);
@@ -123,7 +165,7 @@ impl Outlet {
         let mut queued = self.queued.lock();
         let number = queued.number();
         queued.words.push(number, frame);
-        let has_overflowed = queued.words.bytes > WORDS_MAX_BYTES;
+        let has_overflowed = queued.words.is_over();
         queued.has_overflowed |= has_overflowed;
         drop(queued);
         self.filled.notify_one();
@@ -214,14 +256,30 @@ impl Queued {
 
 impl Lane {
     fn push(&mut self, number: u64, frame: Vec<u8>) {
-        self.bytes += frame.len() + PLACE_BYTES;
+        let bytes = frame.len() + PLACE_BYTES;
+        self.bytes += bytes;
+        (self.waiting)(&self.account).add(bytes);
         self.frames.push_back((number, frame));
     }
 
     fn pop(&mut self) -> Option<Vec<u8>> {
         let (_, frame) = self.frames.pop_front()?;
-        self.bytes -= frame.len() + PLACE_BYTES;
+        let bytes = frame.len() + PLACE_BYTES;
+        self.bytes -= bytes;
+        (self.waiting)(&self.account).take(bytes);
         Some(frame)
+    }
+
+    /// Whether more waits than this stream, or its peer, may have.
+    fn is_over(&self) -> bool {
+        let of_peer = (self.waiting)(&self.account).bytes();
+        self.bytes > self.max_bytes || of_peer > self.peer_max_bytes
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        (self.waiting)(&self.account).take(self.bytes);
     }
 }
 
@@ -230,6 +288,10 @@ mod tests {
     use corinth_api::FlowFrames;
 
     use super::*;
+
+    fn outlet() -> Outlet {
+        Outlet::new(&Arc::default())
+    }
 
     fn number(number: u32) -> FlowNumber {
         FlowNumber::new(number).unwrap()
@@ -256,7 +318,7 @@ mod tests {
 
     #[test]
     fn frames_leave_in_the_order_in_which_they_came() {
-        let outlet = Outlet::default();
+        let outlet = outlet();
         assert_eq!(outlet.data(number(1), b"a"), 0);
         outlet.end(number(1), Reason::Completed);
         assert_eq!(outlet.data(number(2), b"b"), 0);
@@ -270,7 +332,7 @@ mod tests {
 
     #[test]
     fn without_room_the_oldest_datagrams_go_and_no_word_does() {
-        let outlet = Outlet::default();
+        let outlet = outlet();
         outlet.end(number(7), Reason::Completed);
         let datagram = vec![0; 10_000];
         let mut dropped = 0;
@@ -284,9 +346,54 @@ mod tests {
         assert_eq!(leaving.last().map(|(flow, _)| *flow), Some(200));
     }
 
+    #[test]
+    fn what_waits_for_one_peer_is_bounded_over_all_its_streams() {
+        let account = Arc::<Account>::default();
+        let outlets: Vec<_> = (0..40).map(|_| Outlet::new(&account)).collect();
+        let datagram = vec![0; 60_000];
+        let (mut sent, mut dropped) = (0, 0);
+        for outlet in &outlets {
+            for flow in 1..=12 {
+                dropped += outlet.data(number(flow), &datagram);
+                sent += 1;
+                assert!(account.data.bytes() <= account::DATA_MAX_BYTES);
+            }
+        }
+        let left: usize = outlets.iter().map(|outlet| leaving(outlet).len()).sum();
+        assert_eq!(left as u64, sent - dropped);
+        assert!(dropped > 100, "{dropped}");
+        assert_eq!(account.data.bytes(), 0);
+    }
+
+    #[test]
+    fn a_stream_that_is_over_leaves_its_room_to_the_others() {
+        let account = Arc::<Account>::default();
+        let outlet = Outlet::new(&account);
+        let _ = outlet.data(number(1), &[0; 1_000]);
+        outlet.end(number(1), Reason::Completed);
+        assert!(account.data.bytes() > 0 && account.words.bytes() > 0);
+        drop(outlet);
+        assert_eq!((account.data.bytes(), account.words.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn words_that_pile_up_on_many_streams_of_one_peer_cost_it_a_stream() {
+        let account = Arc::<Account>::default();
+        let outlets: Vec<_> = (0..40).map(|_| Outlet::new(&account)).collect();
+        for outlet in &outlets {
+            // Fewer than one stream may have.
+            for flow in 1..=6_000 {
+                outlet.end(number(flow), Reason::Completed);
+            }
+        }
+        let has_overflowed = |outlet: &&Outlet| outlet.queued.lock().has_overflowed;
+        assert!(outlets.iter().any(|outlet| has_overflowed(&outlet)));
+        assert!(!has_overflowed(&&outlets[0]));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_lets_words_pile_up_loses_the_stream() {
-        let outlet = Outlet::default();
+        let outlet = outlet();
         let piling_up = async {
             for flow in 1..=20_000 {
                 outlet.end(number(flow), Reason::Failed(Failure::EndpointRefused));
@@ -304,7 +411,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_to_the_end_is_not_waited_for() {
-        let outlet = Outlet::default();
+        let outlet = outlet();
         outlet.end(number(1), Reason::Completed);
         outlet.close();
         let began = tokio::time::Instant::now();

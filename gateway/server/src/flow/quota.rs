@@ -1,23 +1,38 @@
-//! How many flows there may be: of one client address, and in all. Each holds a task, and at its endpoint a socket.
+//! How many flows there may be: of one client, and in all. Each holds a task, and at its endpoint a socket.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use corinth_model::Refusal;
+use corinth_model::{Refusal, TrustDomain};
 use parking_lot::Mutex;
+
+use super::account::Account;
+use crate::limits::prefix_of;
 
 /// How many flows there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowLimits {
     /// In all: of local clients and of peers together.
-    pub(crate) all: u32,
-    /// Of one client address.
-    pub(crate) per_client: u32,
+    all: u32,
+    /// Of one client: an IPv4 address, or an IPv6 /64.
+    per_client: u32,
 }
 
-/// Counts the flows that are open.
+impl FlowLimits {
+    /// So many in all, and so many of one client, but never more than half of all: nobody takes them from all others.
+    pub(crate) fn new(all: u32, per_client: u32) -> Self {
+        Self {
+            all,
+            per_client: per_client.min((all / 2).max(1)),
+        }
+    }
+}
+
+/// Counts the flows that are open, and knows what those of each peer hold.
 pub(crate) struct FlowQuota {
     limits: FlowLimits,
     open: Mutex<Open>,
+    /// One for each peer there ever was, which are few.
+    accounts: Mutex<BTreeMap<TrustDomain, Arc<Account>>>,
 }
 
 #[derive(Default)]
@@ -37,12 +52,24 @@ impl FlowQuota {
         Arc::new(Self {
             limits,
             open: Mutex::default(),
+            accounts: Mutex::default(),
         })
+    }
+
+    /// What all flows with a peer hold together.
+    pub(super) fn account(&self, peer: &TrustDomain) -> Arc<Account> {
+        let mut accounts = self.accounts.lock();
+        if let Some(account) = accounts.get(peer) {
+            return Arc::clone(account);
+        }
+        let account = Arc::<Account>::default();
+        accounts.insert(peer.clone(), Arc::clone(&account));
+        account
     }
 
     /// A place for a flow of this local client.
     pub(crate) fn of_client(self: &Arc<Self>, client: IpAddr) -> Result<Place, Refusal> {
-        self.enter(Some(client.to_canonical()))
+        self.enter(Some(prefix_of(client)))
     }
 
     /// A place for a flow of a peer, which has a limit of its own.
@@ -92,10 +119,7 @@ mod tests {
     use super::*;
 
     fn quota() -> Arc<FlowQuota> {
-        FlowQuota::new(FlowLimits {
-            all: 5,
-            per_client: 2,
-        })
+        FlowQuota::new(FlowLimits::new(5, 2))
     }
 
     fn address(text: &str) -> IpAddr {
@@ -112,6 +136,39 @@ mod tests {
         let mapped = address("::ffff:10.0.0.1");
         assert_eq!(quota.of_client(mapped).err(), Some(Refusal::FlowLimit));
         assert!(quota.of_client(address("10.0.0.2")).is_ok());
+    }
+
+    #[test]
+    fn a_client_with_many_addresses_of_one_prefix_is_one_client() {
+        let quota = quota();
+        let held = ["2001:db8::1", "2001:db8::2"].map(|own| quota.of_client(address(own)));
+        assert!(held.iter().all(Result::is_ok));
+        let third = quota.of_client(address("2001:db8::ffff:3"));
+        assert_eq!(third.err(), Some(Refusal::FlowLimit));
+        assert!(quota.of_client(address("2001:db8:0:1::1")).is_ok());
+        drop(held);
+        assert!(quota.of_client(address("2001:db8::1")).is_ok());
+    }
+
+    #[test]
+    fn no_client_takes_more_than_half_of_all_whatever_is_said() {
+        let quota = FlowQuota::new(FlowLimits::new(4, 1_000));
+        let greedy = address("10.0.0.1");
+        let held = [quota.of_client(greedy), quota.of_client(greedy)];
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(quota.of_client(greedy).err(), Some(Refusal::FlowLimit));
+        assert!(quota.of_client(address("10.0.0.2")).is_ok());
+        let smallest = FlowQuota::new(FlowLimits::new(1, 1));
+        assert!(smallest.of_client(greedy).is_ok());
+    }
+
+    #[test]
+    fn a_peer_has_one_account_however_often_it_is_asked_for() {
+        let quota = quota();
+        let peer = |name: &str| TrustDomain::parse(name).unwrap();
+        let first = quota.account(&peer("west.test"));
+        assert!(Arc::ptr_eq(&first, &quota.account(&peer("west.test"))));
+        assert!(!Arc::ptr_eq(&first, &quota.account(&peer("east.test"))));
     }
 
     #[test]

@@ -1,22 +1,23 @@
 //! The story of one flow of a local client: ask the core, walk the plan, watch over the flow until it ends.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use corinth_api::{SourceClaim, StreamKind, StreamOpen, StreamReply};
 use corinth_core::{By, Outcome, Plan, Request};
 use corinth_daemon::drain::Phase;
-use corinth_model::{ClusterName, Culprit, Failure, Protocol, Reason, Refusal, Replay, Target};
+use corinth_model::{
+    ClusterName, Culprit, Failure, PortNumber, Protocol, Reason, Refusal, Replay, RouteName,
+    Tables, Target,
+};
 use tokio::{
-    net::UdpSocket,
-    task::coop::consume_budget,
+    sync::watch,
     time::{Instant, sleep, sleep_until},
 };
 
 use super::{
-    client::{Flow, Verdict, failure_of},
-    far::connect,
+    client::{Flow, Verdict},
+    endpoint::EndpointSocket,
     near::source_of,
-    socket::take_from_endpoint,
     trunk::Trunk,
 };
 use crate::{
@@ -43,19 +44,20 @@ pub(super) async fn run(shared: &Arc<Shared>, flow: &Arc<Flow>) -> bool {
 }
 
 /// Lets a while pass after a flow that nobody has taken: its client's next datagram begins another one.
-pub(super) async fn pause(shared: &Shared, was_taken: bool) {
+pub(super) async fn pause(shared: &Shared, flow: &Flow, was_taken: bool) {
     if was_taken {
         return;
     }
     tokio::select! {
         () = sleep(PAUSE) => {}
+        () = flow.port.closed() => {}
         _ = shared.terminated() => {}
     }
 }
 
 /// Who accepted.
 enum Found {
-    Endpoint(Arc<UdpSocket>),
+    Endpoint(Arc<EndpointSocket>),
     Peer,
 }
 
@@ -65,6 +67,8 @@ async fn serve_flow(shared: &Arc<Shared>, flow: &Arc<Flow>, record: &mut Record<
         protocol: Protocol::Udp,
         source: source_of(flow.ends).ip(),
     };
+    // Before it is planned, so that no change after it is missed.
+    let mut tables = shared.tables.subscribe();
     let planned = shared
         .core
         .lock()
@@ -84,7 +88,14 @@ async fn serve_flow(shared: &Arc<Shared>, flow: &Arc<Flow>, record: &mut Record<
     match walked {
         Ok((found, target)) => {
             record.accepted(std::time::Instant::now());
-            watch(shared, flow, &plan, &target, found).await
+            let name = &plan.route.name;
+            tokio::select! {
+                biased;
+                () = left(&mut tables, flow.port.number, name, &target) => {
+                    Reason::Failed(Failure::Withdrawn)
+                }
+                reason = watch(shared, flow, &plan, &target, &found) => reason,
+            }
         }
         Err(reason) => reason,
     }
@@ -151,9 +162,9 @@ enum Missed {
     Ended(Reason),
 }
 
-fn speak(flow: &Flow, address: SocketAddr) -> Result<Arc<UdpSocket>, Missed> {
+fn speak(flow: &Flow, address: SocketAddr) -> Result<Arc<EndpointSocket>, Missed> {
     let missed = |failure| Missed::Next(Outcome::Failed(failure));
-    let endpoint = Arc::new(connect(address).map_err(missed)?);
+    let endpoint = Arc::new(EndpointSocket::connect(address).map_err(missed)?);
     flow.speak_to(&endpoint).map_err(missed)?;
     Ok(endpoint)
 }
@@ -178,7 +189,8 @@ async fn ask(
         ..SourceClaim::default()
     };
     let mut missed = Missed::Next(Outcome::Failed(Failure::PeerUnreachable));
-    for link in shared.links_to(cluster) {
+    let mut links = VecDeque::from(shared.links_to(cluster));
+    while let Some(link) = links.pop_front() {
         let trunk = flow.port.trunks.on(shared, &link);
         let Some(number) = flow.ask(&trunk, &header) else {
             continue;
@@ -195,8 +207,13 @@ async fn ask(
             Verdict::Unsent(outcome) => outcome,
             Verdict::Lost(failure) => {
                 trunk.end(number, Reason::Failed(failure));
-                if has_spoken && plan.route.replay != Replay::Idempotent {
-                    return Err(Missed::Last(failure));
+                let is_over = has_spoken && plan.route.replay != Replay::Idempotent;
+                match (is_over, trunk.was_overtaken()) {
+                    (true, false) => return Err(Missed::Last(failure)),
+                    // Only its connection was dead, which says nothing about the peer.
+                    (true, true) => return Err(Missed::Ended(Reason::Failed(failure))),
+                    (false, true) if Instant::now() < deadline => links.push_front(link),
+                    (false, _) => {}
                 }
                 Outcome::Failed(failure)
             }
@@ -240,15 +257,11 @@ async fn watch(
     flow: &Arc<Flow>,
     plan: &Plan,
     target: &Target,
-    found: Found,
+    found: &Found,
 ) -> Reason {
     let began = std::time::Instant::now();
     let route = &plan.route;
     let report = |outcome| shared.report(&route.name, route.protocol, target, outcome);
-    let endpoint = match &found {
-        Found::Endpoint(socket) => Some(&**socket),
-        Found::Peer => None,
-    };
     let terminated = shared.terminated();
     tokio::pin!(terminated);
     let mut phases = shared.drain.subscribe();
@@ -275,7 +288,7 @@ async fn watch(
                 Verdict::Unsent(Outcome::Accepted { .. }) => Reason::Completed,
                 Verdict::Ended(reason) => reason,
             },
-            failure = heard(flow, endpoint) => match failure {
+            failure = heard(flow, found) => match failure {
                 Some(failure) => Reason::Failed(failure),
                 None => continue,
             },
@@ -283,26 +296,40 @@ async fn watch(
             _ = phases.changed() => continue,
             () = sleep_until(due) => continue,
         };
-        if let (false, Reason::Failed(failure)) = (is_reported, reason) {
-            report(Outcome::Failed(failure));
+        if let Reason::Failed(failure) = reason {
+            // An endpoint here that has answered before is there no more; of those of a peer, others may be.
+            let is_endpoint = matches!(found, Found::Endpoint(_));
+            if !is_reported || (is_endpoint && failure.culprit() == Culprit::Endpoint) {
+                report(Outcome::Failed(failure));
+            }
         }
         return reason;
     }
 }
 
 /// Gives the client what an endpoint here says; a failure if there is no endpoint any more.
-async fn heard(flow: &Flow, endpoint: Option<&UdpSocket>) -> Option<Failure> {
-    let Some(endpoint) = endpoint else {
-        return std::future::pending().await;
+async fn heard(flow: &Flow, found: &Found) -> Option<Failure> {
+    match found {
+        Found::Endpoint(endpoint) => endpoint.hear(|datagram| flow.give(datagram)).await,
+        Found::Peer => std::future::pending().await,
+    }
+}
+
+/// Resolves when what is at this import port no longer leads there. Streams end with their endpoint, or with the link; a
+/// flow would go on for as long as its client talks.
+async fn left(
+    tables: &mut watch::Receiver<Arc<Tables>>,
+    port: PortNumber,
+    name: &RouteName,
+    target: &Target,
+) {
+    let leads_there = |tables: &Arc<Tables>| {
+        let route = tables.routes.by_import_port(port, Protocol::Udp);
+        route.is_some_and(|route| {
+            let mut candidates = route.candidates.iter();
+            route.name == *name && candidates.any(|candidate| candidate.target == *target)
+        })
     };
-    if endpoint.readable().await.is_err() {
-        return Some(Failure::EndpointUnreachable);
-    }
-    let taken = take_from_endpoint(endpoint, |datagram| flow.give(datagram));
-    let failure = taken.err().and_then(|error| failure_of(&error));
-    if failure.is_none() {
-        // An endpoint that never stops must not keep the worker.
-        consume_budget().await;
-    }
-    failure
+    // An error means that the gateway itself is gone, which is the same.
+    let _ = tables.wait_for(|tables| !leads_there(tables)).await;
 }

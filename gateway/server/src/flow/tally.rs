@@ -14,6 +14,8 @@ use crate::relay::{Carried, Side};
 pub(crate) const ANSWERED: Duration = Duration::from_secs(5);
 /// While the gateway stops, a flow that says nothing for so long is not waited for.
 const DRAINING: Duration = Duration::from_secs(5);
+/// Why a datagram of a flow that is over was thrown away.
+pub(super) const OVER: &str = "over";
 /// The port of DNS (RFC 1035 §4.2.1).
 const DNS: u16 = 53;
 
@@ -94,8 +96,9 @@ impl Tally {
         }
     }
 
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+    /// How many were, since this was last asked.
+    pub(crate) fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Relaxed)
     }
 
     /// Datagrams from the socket, and to it.

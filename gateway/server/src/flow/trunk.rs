@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -17,15 +17,22 @@ use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::debug;
 
-use super::{client::Flow, inlet, outlet::Outlet};
-use crate::{relay, shared::Shared};
+use super::{account::Account, client::Flow, inlet, outlet::Outlet, tally::OVER};
+use crate::{
+    opening::{late_after, tidy},
+    record::Telemetry,
+    relay,
+    shared::Shared,
+};
 
 /// A trunk without flows is kept for those that come next.
 const UNUSED: Duration = Duration::from_secs(30);
+/// Other connections that are tried, one after the other, for a stream that is not answered.
+const OTHERS_MAX: usize = 8;
 
 /// The trunks of one worker, one for each link.
 #[derive(Default)]
@@ -45,7 +52,8 @@ impl Trunks {
         {
             return Arc::clone(trunk);
         }
-        let trunk = Arc::new(Trunk::new(Arc::clone(link)));
+        let account = shared.flows.account(&key.0.trust_domain);
+        let trunk = Arc::new(Trunk::new(Arc::clone(link), &account));
         by_link.insert(key, Arc::clone(&trunk));
         drop(by_link);
         tokio::spawn(run(Arc::clone(shared), Arc::clone(&trunk)));
@@ -59,6 +67,10 @@ pub(super) struct Trunk {
     outlet: Outlet,
     /// Unix seconds from which no flow is opened on it.
     retire_at: AtomicU64,
+    /// It was not answered in time: new flows go elsewhere until it is.
+    is_late: AtomicBool,
+    /// Another stream of its link was opened after it and answered before it.
+    is_overtaken: AtomicBool,
     flows: Mutex<Flows>,
     /// The last flow has gone, or one has come.
     changed: Notify,
@@ -79,11 +91,13 @@ enum Broken {
 }
 
 impl Trunk {
-    fn new(link: Arc<dyn Link>) -> Self {
+    fn new(link: Arc<dyn Link>, account: &Arc<Account>) -> Self {
         Self {
             link,
-            outlet: Outlet::default(),
+            outlet: Outlet::new(account),
             retire_at: AtomicU64::new(u64::MAX),
+            is_late: AtomicBool::new(false),
+            is_overtaken: AtomicBool::new(false),
             flows: Mutex::new(Flows {
                 by_number: BTreeMap::new(),
                 next: Some(FlowNumber::FIRST),
@@ -99,7 +113,13 @@ impl Trunk {
 
     fn takes_more(&self, now_unix_seconds: u64) -> bool {
         let flows = self.flows.lock();
-        !flows.is_over && flows.next.is_some() && self.retire_at.load(Relaxed) > now_unix_seconds
+        let is_young = self.retire_at.load(Relaxed) > now_unix_seconds;
+        !flows.is_over && flows.next.is_some() && is_young && !self.is_late.load(Relaxed)
+    }
+
+    /// Whether it has ended because its connection was dead and others of its link are not.
+    pub(super) fn was_overtaken(&self) -> bool {
+        self.is_overtaken.load(Relaxed)
     }
 
     /// Asks the peer for a flow. What it is told later goes to `flow`. `None` if the trunk is over.
@@ -146,7 +166,7 @@ impl Trunk {
     }
 
     /// Carries flows until nobody needs the trunk any more.
-    async fn carry(&self) -> Result<(), Broken> {
+    async fn carry(&self, telemetry: &Telemetry) -> Result<(), Broken> {
         let unsent = |failure| Broken::Unsent(Outcome::Failed(failure));
         let header = StreamOpen::new(StreamKind::Flows);
         let opened = self.link.open(&header).await;
@@ -160,7 +180,7 @@ impl Trunk {
             failure = gone(&mut state) => Err(Broken::Lost(failure)),
             both = async {
                 tokio::try_join!(
-                    self.read(&mut from_peer),
+                    self.read(&mut from_peer, telemetry),
                     async { self.outlet.write(&mut to_peer).await.map_err(Broken::Lost) },
                 )
             } => both.map(|_| ()),
@@ -172,8 +192,17 @@ impl Trunk {
         ended
     }
 
-    async fn read(&self, from_peer: &mut ReadHalf<'_>) -> Result<(), Broken> {
-        let reply = from_peer.reply().await.map_err(relay::failure_of);
+    async fn read(
+        &self,
+        from_peer: &mut ReadHalf<'_>,
+        telemetry: &Telemetry,
+    ) -> Result<(), Broken> {
+        let reply = tokio::select! {
+            biased;
+            reply = from_peer.reply() => reply.map_err(relay::failure_of),
+            () = self.overtaken() => Err(Failure::PeerTimeout),
+        };
+        self.is_late.store(false, Relaxed);
         match reply.map_err(Broken::Lost)? {
             StreamReply::Accepted => {}
             StreamReply::Refused(refusal) => {
@@ -181,15 +210,45 @@ impl Trunk {
             }
             StreamReply::Failed(failure) => return Err(Broken::Unsent(Outcome::Failed(failure))),
         }
-        let read = inlet::read(from_peer, self.outlet.beside(), |frame| self.hear(frame));
+        let hear = |frame: FlowFrame<'_>| self.hear(frame, telemetry);
+        let read = inlet::read(from_peer, self.outlet.beside(), telemetry, hear);
         read.await.map_err(Broken::Lost)?;
         // The peer ended it, which it does only after us.
         self.outlet.close();
         Ok(())
     }
 
+    /// Resolves when the stream was not answered in time and another one on the link was, which was opened after it: the
+    /// connection that it is on is dead, though the path is not. Nobody would notice before flows have waited in vain.
+    async fn overtaken(&self) {
+        let late = late_after(self.link.as_ref());
+        sleep(late).await;
+        self.is_late.store(true, Relaxed);
+        self.link.suspect();
+        match self.link.kind() {
+            TransportKind::Memory | TransportKind::Tls => {}
+            // All streams share a connection, which is watched.
+            TransportKind::Quic => return std::future::pending().await,
+        }
+        for _ in 0..OTHERS_MAX {
+            let header = StreamOpen::new(StreamKind::Flows);
+            let Ok(mut other) = self.link.open(&header).await else {
+                break;
+            };
+            let asking = async {
+                let (mut from_peer, mut to_peer) = other.split();
+                to_peer.flush().await.is_ok() && from_peer.reply().await.is_ok()
+            };
+            if matches!(timeout(late, asking).await, Ok(true)) {
+                tokio::spawn(tidy(other));
+                return self.is_overtaken.store(true, Relaxed);
+            }
+        }
+        std::future::pending().await
+    }
+
     /// What the peer says of a flow that is over here is late, and means nothing.
-    fn hear(&self, frame: FlowFrame<'_>) -> Result<(), Failure> {
+    fn hear(&self, frame: FlowFrame<'_>, telemetry: &Telemetry) -> Result<(), Failure> {
         match frame {
             FlowFrame::Open(..) => return Err(Failure::ProtocolViolation),
             FlowFrame::Reply(number, reply) => {
@@ -203,11 +262,10 @@ impl Trunk {
                     flow.answered(reply);
                 }
             }
-            FlowFrame::Data(number, bytes) => {
-                if let Some(flow) = self.find(number) {
-                    flow.give(bytes);
-                }
-            }
+            FlowFrame::Data(number, bytes) => match self.find(number) {
+                Some(flow) => flow.give(bytes),
+                None => telemetry.datagrams_dropped(OVER, 1),
+            },
             FlowFrame::End(number, reason) => {
                 if let Some(flow) = self.forget(number) {
                     flow.ended(reason);
@@ -258,7 +316,7 @@ impl Trunk {
 
 async fn run(shared: Arc<Shared>, trunk: Arc<Trunk>) {
     let carried = tokio::select! {
-        carried = trunk.carry() => carried,
+        carried = trunk.carry(&shared.telemetry) => carried,
         // Links are closed next; flows say by themselves why they end.
         failure = shared.terminated() => Err(Broken::Lost(failure)),
     };
@@ -279,3 +337,6 @@ async fn gone(state: &mut watch::Receiver<LinkState>) -> Failure {
         Ok(_) | Err(_) => Failure::Withdrawn,
     }
 }
+
+#[cfg(test)]
+mod tests;

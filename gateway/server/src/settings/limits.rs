@@ -40,7 +40,7 @@ pub struct Limits {
     pub flows: u32,
     /// Flows one peer may have open here.
     pub flows_per_peer: u32,
-    /// Flows of one client address.
+    /// Flows of one client: an IPv4 address or an IPv6 /64.
     pub flows_per_client: u32,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct RawLimits {
     flows: Option<Field<Number>>,
     /// Flows one peer may have open here. Default 8192.
     flows_per_peer: Option<Field<Number>>,
-    /// Flows of one client address. Default 4096.
+    /// Flows of one client, an IPv4 address or an IPv6 /64; never more than half of `flows`. Default 4096.
     flows_per_client: Option<Field<Number>>,
 }
 

@@ -82,7 +82,20 @@ impl Node {
 
     /// Knows these peers from now on, and exports and imports this.
     pub(crate) fn say(&self, transport: &str, dialled: &[&Self], waited_for: &[&Self], rest: &str) {
+        self.say_at("127.0.0.1", transport, dialled, waited_for, rest);
+    }
+
+    /// The same, with import ports at these addresses.
+    pub(crate) fn say_at(
+        &self,
+        imports: &str,
+        transport: &str,
+        dialled: &[&Self],
+        waited_for: &[&Self],
+        rest: &str,
+    ) {
         let mut text = head(self.name, self.beside);
+        text = text.replace("imports: [127.0.0.1]", &format!("imports: [{imports}]"));
         if !dialled.is_empty() || !waited_for.is_empty() {
             text.push_str("peers:\n");
         }
@@ -159,10 +172,16 @@ impl Node {
 }
 
 fn head(name: &str, beside: &str) -> String {
+    let usual = [
+        ("workers:", "workers: 2\n"),
+        ("drain:", "drain: {delay: off, limit: 1s}\n"),
+    ];
+    let usual = usual.iter().filter(|(key, _)| !beside.contains(key));
+    let usual: String = usual.map(|(_, line)| *line).collect();
     format!(
-        "cluster: {name}\nstateDir: state\nworkers: 2\n\
+        "cluster: {name}\nstateDir: state\n\
          listen: {{tunnel: '127.0.0.1:0', imports: [127.0.0.1], importPorts: 1024-65535, admin: '127.0.0.1:0'}}\n\
-         drain: {{delay: off, limit: 1s}}\naccessLog: {{target: ./access.log}}\n{beside}"
+         accessLog: {{target: ./access.log}}\n{usual}{beside}"
     )
 }
 
@@ -259,6 +278,12 @@ impl Client {
         let length = timeout(time, self.0.recv(&mut room)).await.ok()?.unwrap();
         room.truncate(length);
         Some(room)
+    }
+
+    /// Says this and waits for nothing but its answer: of what was asked before none is left.
+    pub(crate) async fn ask_once(&self, words: &[u8]) -> Option<Vec<u8>> {
+        self.say(words).await;
+        self.hear_within(PATIENCE).await
     }
 
     /// Asks again and again, as clients do, until there is an answer.

@@ -15,9 +15,33 @@ async fn who_does_not_take_loses_the_oldest_and_it_is_counted() {
         datagram[..8].copy_from_slice(&(number as u64).to_be_bytes());
         inbox.put(datagram.into());
     }
-    assert_eq!(inbox.dropped(), 3);
+    assert_eq!(inbox.take_dropped(), 3);
+    assert_eq!(inbox.take_dropped(), 0, "each is told once");
     let first = take(&inbox).await.unwrap();
     assert_eq!(first[..8], 3_u64.to_be_bytes());
+}
+
+#[tokio::test]
+async fn many_streams_of_one_connection_keep_only_so_much_together() {
+    let together = Arc::<AtomicUsize>::default();
+    let inboxes: Vec<_> = (0..8).map(|_| Inbox::of_many(&together)).collect();
+    for inbox in &inboxes {
+        for _ in 0..700 {
+            inbox.put(vec![0; 1_200].into());
+        }
+    }
+    assert!(together.load(Relaxed) <= KEPT_TOGETHER_MAX_BYTES);
+    let dropped: u64 = inboxes.iter().map(Inbox::take_dropped).sum();
+    let kept: usize = inboxes
+        .iter()
+        .map(|inbox| inbox.kept.lock().datagrams.len())
+        .sum();
+    assert_eq!(kept as u64 + dropped, 8 * 700);
+    assert!(dropped > 0);
+    let first = inboxes.first().unwrap();
+    assert!(take(first).await.is_some());
+    drop(inboxes);
+    assert_eq!(together.load(Relaxed), 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicUsize},
 };
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ const HEAD_MAX_BYTES: usize = 1 + 8;
 #[derive(Default)]
 pub(super) struct Inboxes {
     by_stream: Mutex<BTreeMap<u64, Weak<Inbox>>>,
+    /// Bytes that wait in all of them.
+    together: Arc<AtomicUsize>,
 }
 
 /// The datagrams beside one stream.
@@ -48,7 +50,7 @@ impl QuicDatagrams {
     /// From now on the datagrams for this stream are kept.
     pub(super) fn beside(stream: quinn::StreamId, tunnel: &Arc<Tunnel>) -> Self {
         let stream = u64::from(VarInt::from(stream));
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::of_many(&tunnel.inboxes.together));
         let mut by_stream = tunnel.inboxes.by_stream.lock();
         by_stream.insert(stream, Arc::downgrade(&inbox));
         drop(by_stream);
