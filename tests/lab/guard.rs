@@ -64,7 +64,10 @@ pub(crate) fn obstacle() -> Option<&'static str> {
 }
 
 /// Says that a test did not run; in CI that is a failure.
-pub(crate) fn skip(name: &str, why: &str) {
+///
+/// # Panics
+/// In CI.
+pub fn skip(name: &str, why: &str) {
     assert!(
         env::var_os("CI").is_none_or(|value| value != "true"),
         "{name} cannot run, and CI=true allows no skips: {why}"

@@ -1,6 +1,7 @@
 //! Servers of a few lines, for what no ordinary server does.
 
 use std::{
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -110,4 +111,18 @@ impl Tally {
             .wait_while_for(&mut deliveries, is_short, within)
             .timed_out()
     }
+}
+
+/// Says everything back, and notes how the connection ended.
+pub fn echo_back(mut stream: TcpStream, tally: &Tally) {
+    let mut chunk = [0; 4096];
+    let ended = loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => break "End",
+            Ok(bytes) if stream.write_all(&chunk[..bytes]).is_ok() => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => break "Reset",
+        }
+    };
+    tally.deliver(ended.as_bytes());
 }

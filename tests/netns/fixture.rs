@@ -1,10 +1,8 @@
 //! What most tests begin with.
 
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
-};
+use std::net::TcpStream;
 
+pub(crate) use corinth_lab::echo_back;
 use corinth_lab::{Gateway, Host, Lab, Nginx, Service, Tally};
 
 /// The service most tests call.
@@ -69,18 +67,4 @@ pub(crate) fn curl(host: &Host, args: &[&str]) -> Vec<String> {
     host.run("curl", always.iter().chain(args).copied())
         .good()
         .stdout
-}
-
-/// Says everything back, and notes how the connection ended.
-pub(crate) fn echo_back(mut stream: TcpStream, tally: &Tally) {
-    let mut chunk = [0; 4096];
-    let ended = loop {
-        match stream.read(&mut chunk) {
-            Ok(0) => break "End",
-            Ok(bytes) if stream.write_all(&chunk[..bytes]).is_ok() => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Ok(_) | Err(_) => break "Reset",
-        }
-    };
-    tally.deliver(ended.as_bytes());
 }

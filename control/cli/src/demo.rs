@@ -1,12 +1,12 @@
 //! `corinth demo`: clusters in this process, linked, and what they do when things go wrong.
 //!
-//! Everything but the network between them is what others run too: each cluster is a node made from a YAML file, with a
-//! gateway, a control plane, an authority and a state directory; it is told what to do over its control plane's socket, as
-//! commands do, and each call is a TCP connection that goes in at one gateway and through the tunnel. The applications
-//! are small HTTP servers in this process.
+//! Everything but the network between them is what others run too; that is a relay of a few lines, which delays what it
+//! carries and can drop UDP. Each cluster is a node made from a YAML file, with a gateway, a control plane, an authority and a
+//! state directory; it is told what to do over its control plane's socket, as commands do, and each call is a TCP connection
+//! that goes in at one gateway and through the tunnel. The applications are small HTTP servers in this process.
 //!
 //! ```text
-//! tour ── steps ──> world: clusters (node, applications), ways in
+//! tour ── steps ──> world: clusters (node, applications, relay), ways in
 //!    │      ├─────> operator: tokens, exports, what is accepted
 //!    │      └─────> load: calls going on, watched
 //!    └── report: each line as it happens, figures, JUnit
@@ -17,6 +17,7 @@ mod cluster;
 mod load;
 mod operator;
 mod place;
+mod relay;
 mod report;
 mod service;
 mod steps;
@@ -116,6 +117,11 @@ async fn tour(report: &mut Report, clusters: u8) -> Result<World, Failed> {
     report
         .play(next(), async |scene| {
             steps::planes_die(scene, &mut world).await
+        })
+        .await?;
+    report
+        .play(next(), async |scene| {
+            steps::udp_is_blocked(scene, &mut world).await
         })
         .await?;
     report

@@ -14,7 +14,7 @@ use corinth_gateway::{
     settings::{Mistakes, Settings},
 };
 
-use super::{place::Place, service::Instance, yaml};
+use super::{place::Place, relay::Relay, service::Instance, yaml};
 use crate::{node::Node, version::BUILD};
 
 /// A cluster and what runs in it.
@@ -22,7 +22,11 @@ pub(super) struct Cluster {
     pub(super) name: &'static str,
     /// The file that configures it.
     pub(super) config: PathBuf,
-    /// Where peers reach its gateway, also when it comes back.
+    /// Where peers reach its gateway.
+    pub(super) announced: SocketAddr,
+    /// The network between it and its peers.
+    pub(super) relay: Relay,
+    /// Where its gateway listens, also when it comes back.
     pub(super) tunnel: SocketAddr,
     /// Where its import ports lie.
     pub(super) import_ports: RangeInclusive<u16>,
@@ -66,10 +70,13 @@ impl Cluster {
             .iter()
             .map(|(service, instance)| Ok(Instance::new(name, service, instance, place.address()?)))
             .collect::<io::Result<_>>()?;
+        let (announced, tunnel) = (place.address()?, place.address()?);
         Ok(Self {
             name,
+            announced,
+            relay: Relay::start(announced, tunnel)?,
             config: place.path().join(format!("{name}.yaml")),
-            tunnel: place.address()?,
+            tunnel,
             import_ports: place.import_ports()?,
             instances,
             running: None,

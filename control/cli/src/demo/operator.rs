@@ -1,8 +1,8 @@
 //! What operators do in the demo, as the commands do it: over the socket of the control plane of one node.
 
 use corinth_api::wire::admin::{
-    AcceptRequest, CreateTokenRequest, ExportRequest, JoinRequest, ServicePort, UnexportRequest,
-    status_request::Kind,
+    AcceptRequest, CarryLinkRequest, CreateTokenRequest, ExportRequest, JoinRequest, ServicePort,
+    UnexportRequest, status_request::Kind,
 };
 use corinth_gateway::settings::Control as Sockets;
 use tonic::{Response, Status};
@@ -91,6 +91,19 @@ pub(super) async fn accept(cluster: &Cluster, peer: &str, services: &str) -> Res
         |mut client| async move { client.accept(request).await },
     );
     accept.await.map(drop)
+}
+
+/// Says what is to carry the streams that `cluster` opens to `peer`.
+pub(super) async fn carry(cluster: &Cluster, peer: &str, transport: &str) -> Result<(), String> {
+    let request = CarryLinkRequest {
+        cluster: peer.to_owned(),
+        transport: transport.to_owned(),
+        congestion: String::new(),
+    };
+    let carry = change(cluster, |mut client| async move {
+        client.carry_link(request).await
+    });
+    carry.await.map(drop)
 }
 
 /// What `cluster` offers, and what is offered to it and accepted.

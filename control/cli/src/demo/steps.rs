@@ -17,9 +17,11 @@ use crate::{explain::Code, terminal::Mark};
 
 mod linking;
 mod planes;
+mod udp;
 
 pub(super) use linking::{appears, link, not_exported};
 pub(super) use planes::planes_die;
+pub(super) use udp::udp_is_blocked;
 
 /// How a step ends: with something for the next ones and what was measured, or with what went wrong.
 type Played<T> = Result<(T, Vec<Measured>), String>;
@@ -32,6 +34,7 @@ pub(super) const TITLES: &[&str] = &[
     "a service that both have: near, far, near again",
     "a whole cluster dies and returns",
     "all control planes die",
+    "UDP is blocked and passes again",
     "a service that was not exported",
     "what all this took",
 ];
@@ -145,7 +148,9 @@ pub(super) async fn both_have(scene: &mut Scene<'_>, world: &mut World) -> Playe
 }
 
 pub(super) async fn cluster_dies(scene: &mut Scene<'_>, world: &mut World) -> Played<()> {
-    let load = Load::start(world.by_import("web.shop")?);
+    // Until word of the death has come over the network, calls go to the dead. A client of CONNECT says nothing before
+    // somebody has answered, so that none of it can be lost there.
+    let load = Load::start(world.by_connect("web.shop")?);
     let near = instance(world.east.instance("web-east"))?;
     let (away, ()) = load.between(near.kill()).await;
     load.until("web-west to answer", away, |calls| {

@@ -17,6 +17,8 @@ use super::{
 
 /// How long a link may take to come up, or to be seen as down.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long another carrier may take: what was left has to be well for some seconds before it is used again.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(20);
 /// How often is looked whether it has.
 const LOOK: Duration = Duration::from_millis(2);
 /// A port that was free may be taken by somebody else before it is used.
@@ -37,6 +39,19 @@ pub(super) struct Linked {
     pub(super) rtt: Option<Duration>,
 }
 
+/// One of the ways in which east's gateway is linked with one of a peer.
+pub(super) struct Way {
+    /// What carries streams there.
+    pub(super) transport: &'static str,
+    /// Whether new ones go there.
+    is_used: bool,
+    /// Why, where that is left to the gateway.
+    pub(super) cause: Option<&'static str>,
+    pub(super) rtt: Option<Duration>,
+    /// Streams that east has opened there.
+    opened: u64,
+}
+
 /// Where a service leads in the tables that east's gateway uses.
 struct Led {
     import_port: Option<u16>,
@@ -49,13 +64,19 @@ impl World {
     pub(super) async fn build(clusters: u8) -> Result<Self, ClusterError> {
         let mut tries = 1;
         loop {
-            let mut world = Self::plan(clusters)?;
-            match world.start().await {
+            match Self::try_build(clusters).await {
                 Err(error) if is_taken(&error) && tries < BUILD_TRIES => tries += 1,
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(world),
+                built => return built,
             }
         }
+    }
+
+    async fn try_build(clusters: u8) -> Result<Self, ClusterError> {
+        let mut world = Self::plan(clusters)?;
+        for cluster in world.clusters_mut() {
+            cluster.start().await?;
+        }
+        Ok(world)
     }
 
     fn plan(clusters: u8) -> io::Result<Self> {
@@ -74,13 +95,6 @@ impl World {
                 .transpose()?,
             place,
         })
-    }
-
-    async fn start(&mut self) -> Result<(), ClusterError> {
-        for cluster in self.clusters_mut() {
-            cluster.start().await?;
-        }
-        Ok(())
     }
 
     /// Every cluster but east.
@@ -134,6 +148,57 @@ impl World {
                 gateway: link.gateway,
                 rtt: link.rtt_seconds.map(Duration::from_secs_f64),
             })
+    }
+
+    /// Waits until new streams from east to `cluster` go over `transport`.
+    pub(super) async fn carried(&self, cluster: &str, transport: &str) -> Result<Way, String> {
+        let deadline = Instant::now() + CARRIER_PATIENCE;
+        loop {
+            let mut ways = self.ways(cluster).into_iter();
+            if let Some(way) = ways.find(|way| way.is_used && way.transport == transport) {
+                return Ok(way);
+            }
+            if Instant::now() >= deadline {
+                return Err(format!(
+                    "calls to {cluster} do not go over {transport} after {CARRIER_PATIENCE:?}"
+                ));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Streams that east has opened to `cluster` over `transport`.
+    pub(super) fn opened(&self, cluster: &str, transport: &str) -> u64 {
+        let ways = self.ways(cluster).into_iter();
+        ways.filter(|way| way.transport == transport)
+            .map(|way| way.opened)
+            .sum()
+    }
+
+    fn ways(&self, cluster: &str) -> Vec<Way> {
+        let links = self.east.gateway().map(|gateway| gateway.links().links);
+        let links = links.into_iter().flatten();
+        links
+            .filter(|link| {
+                link.peer
+                    .as_ref()
+                    .is_some_and(|peer| peer.as_str() == cluster)
+            })
+            .map(|link| Way {
+                transport: link.transport,
+                is_used: link.is_used,
+                cause: link.cause,
+                rtt: link.rtt_seconds.map(Duration::from_secs_f64),
+                opened: link.opened,
+            })
+            .collect()
+    }
+
+    /// From now on no network between the clusters lets UDP pass, or all do again.
+    pub(super) fn block_udp(&self, is_blocked: bool) {
+        for cluster in self.others().into_iter().chain([&self.east]) {
+            cluster.relay.block_udp(is_blocked);
+        }
     }
 
     /// Waits until `service` leads to all of `peers` in the tables that east's gateway uses.

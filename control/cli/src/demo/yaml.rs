@@ -4,14 +4,19 @@ use super::cluster::Cluster;
 
 /// A node that says where it is reached, and so can be linked. What it exports and imports is told by command.
 pub(super) fn node(cluster: &Cluster) -> String {
-    let Cluster { name, tunnel, .. } = cluster;
+    let Cluster {
+        name,
+        announced,
+        tunnel,
+        ..
+    } = cluster;
     let (first, last) = (cluster.import_ports.start(), cluster.import_ports.end());
     format!(
         "# Written by `corinth demo`.
 cluster: {name}
 stateDir: {name}
 workers: 1
-gateways: [\"{tunnel}\"]
+gateways: [\"{announced}\"]
 listen:
   tunnel: {tunnel}
   imports: [127.0.0.1]

@@ -23,13 +23,16 @@ fn the_demo_passes_and_leaves_nothing_behind() {
     } = Ran::of(ran.unwrap());
     assert_eq!(code, 0, "{stderr}");
     let head =
-        "<testsuite name=\"corinth demo\" tests=\"8\" failures=\"0\" errors=\"0\" skipped=\"0\"";
+        "<testsuite name=\"corinth demo\" tests=\"9\" failures=\"0\" errors=\"0\" skipped=\"0\"";
     assert!(stdout.contains(head), "{stdout}");
     assert!(stdout.ends_with("</testsuites>\n"), "{stdout}");
     for shown in [
         "west made a token, east joined with it and is linked with spiffe://west.corinth.internal/",
         "west exports it no longer: refused with CRN001",
         "calls go on: 2",
+        "calls go over QUIC, which is for round trips of more than 6 ms",
+        "corinth links: west, transport tls, used yes",
+        "calls go over QUIC again after",
         "refused with CRN002 forbidden",
         "refused with CRN023 peer_unreachable",
         "refused with CRN001 unknown_route",
@@ -102,7 +105,7 @@ fn a_demo_that_cannot_begin_fails_by_its_steps() {
     assert_eq!(ran.code, 10);
     assert!(
         ran.stdout
-            .contains("failures=\"1\" errors=\"0\" skipped=\"7\""),
+            .contains("failures=\"1\" errors=\"0\" skipped=\"8\""),
         "{}",
         ran.stdout
     );

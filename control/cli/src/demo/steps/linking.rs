@@ -1,6 +1,7 @@
 //! How clusters come to call each other: by a token, and by what each of them exports and accepts.
 
 use super::*;
+use crate::demo::relay::DELAY;
 
 /// What east does not know, or no longer.
 const UNKNOWN: Reason = Reason::Refused(Refusal::UnknownRoute);
@@ -18,6 +19,10 @@ pub(in crate::demo) async fn link(
     scene.tell(&format!(
         "{}: each with a certificate authority, a control plane, a gateway and applications of its own",
         names.join(", ")
+    ));
+    scene.tell(&format!(
+        "the network between them takes {} each way",
+        time(DELAY)
     ));
     for other in world.others() {
         let asked = Instant::now();
