@@ -1,10 +1,11 @@
 //! One application connection in a tunnel, as two halves that lend their buffers.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
 
 use corinth_api::StreamReply;
 use corinth_model::{Failure, GatewayId};
+use futures_util::future::Either;
 
 use crate::{
     Datagrams, StreamError, TransportKind, memory::MemoryStream, quic::QuicStream, tls::TlsStream,
@@ -98,6 +99,14 @@ impl Stream {
             Kind::Memory(_) => Expiry::NEVER,
             Kind::Tls(stream) => stream.expiry(),
             Kind::Quic(stream) => stream.expiry(),
+        }
+    }
+
+    /// Resolves when its connection is dead, where other connections of its link may live and each of them is watched.
+    pub fn connection_dead(&self) -> impl Future<Output = ()> + Send + 'static {
+        match &self.kind {
+            Kind::Memory(_) | Kind::Tls(_) => Either::Left(pending()),
+            Kind::Quic(stream) => Either::Right(stream.dead()),
         }
     }
 

@@ -174,10 +174,13 @@ impl Trunk {
         self.retire_at.store(stream.expiry().retire_at, Relaxed);
         self.outlet.lead_beside(stream.datagrams());
         let mut state = self.link.state();
+        let connection_dead = stream.connection_dead();
         let (mut from_peer, mut to_peer) = stream.split();
         let ended = tokio::select! {
             biased;
             failure = gone(&mut state) => Err(Broken::Lost(failure)),
+            // Datagrams are not to wait until it lives again.
+            () = connection_dead => Err(Broken::Lost(Failure::PathDead)),
             both = async {
                 tokio::try_join!(
                     self.read(&mut from_peer, telemetry),
@@ -227,7 +230,7 @@ impl Trunk {
         self.link.suspect();
         match self.link.kind() {
             TransportKind::Memory | TransportKind::Tls => {}
-            // All streams share a connection, which is watched.
+            // Each connection is watched.
             TransportKind::Quic => return std::future::pending().await,
         }
         for _ in 0..OTHERS_MAX {

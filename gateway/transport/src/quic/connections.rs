@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use corinth_model::GatewayId;
 use parking_lot::Mutex;
 
-/// Connections of one gateway at once. It needs one for either side, and others for a while: beside one that expires, or
-/// that is silent, and for a moment where it finds that it has one already.
-pub const CONNECTIONS_MAX: u32 = 32;
+/// Connections of one gateway at once. It needs one for each worker of either side, and others for a while: beside one that
+/// expires, or that is silent, and for a moment where it finds that it has one already. One that was replaced counts for as
+/// long as there are streams on it, which may be days.
+pub const CONNECTIONS_MAX: u32 = 64;
 
 /// Counts the connections of each gateway.
 #[derive(Debug, Default)]

@@ -103,6 +103,9 @@ pub(super) async fn carry(
         debug!(peer = %link.peer, %error, "a QUIC connection is no longer used");
     }
     link.lost(&tunnel);
+    if ended.is_err() {
+        tunnel.set_dead();
+    }
     if let Err(error @ StreamError::Protocol(_)) = &ended {
         tunnel.close_for(Some(error.failure()));
         return;

@@ -297,7 +297,11 @@ impl QuicLink {
                 match opened {
                     Ok((send, recv)) => return Ok((tunnel, send, recv)),
                     // Its control stream will notice.
-                    Err(error) => debug!(peer = %self.peer, %error, "a connection has ended"),
+                    Err(error) => {
+                        debug!(peer = %self.peer, %error, "a connection has ended");
+                        // Another one may be usable, as this one no longer is.
+                        continue;
+                    }
                 }
             }
             // The sender is ours.
@@ -370,7 +374,8 @@ impl Link for QuicLink {
             accepted: self.accepted.load(Relaxed),
             dialled: self.dialled.load(Relaxed),
             announced_slots: self.announced_slots.load(Relaxed) as u16,
-            is_overdue: usable.is_some_and(|tunnel| tunnel.is_overdue()),
+            // Where no stream can be opened, no answer will come in time.
+            is_overdue: usable.is_none_or(|tunnel| tunnel.is_overdue()),
             path: Some(*self.path.lock()),
         }
     }

@@ -27,6 +27,11 @@ use crate::{
     direction::{Received, Sent},
 };
 
+const NO_WAY_BACK: StreamError = StreamError::Failed(
+    Failure::PathDead,
+    "nothing comes back on the connection of the stream",
+);
+
 /// One stream on a QUIC connection.
 pub(crate) struct QuicStream {
     reader: Reader,
@@ -79,6 +84,11 @@ impl QuicStream {
     /// The datagrams beside it.
     pub(crate) fn datagrams(&self) -> QuicDatagrams {
         QuicDatagrams::beside(self.reader.id(), &self.place.tunnel)
+    }
+
+    /// Resolves when nothing comes back on its connection any more.
+    pub(crate) fn dead(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.place.tunnel.dead()
     }
 
     /// When the certificates of its connection expire.
@@ -144,7 +154,13 @@ impl QuicReadHalf<'_> {
         if *self.received != Received::Open {
             return Err(StreamError::Cut);
         }
-        match self.reader.message().await {
+        // Who waits for an answer tries elsewhere, and does not sit a dead path out as open streams do.
+        let message = tokio::select! {
+            biased;
+            message = self.reader.message() => message,
+            () = self.place.tunnel.dead() => Err(NO_WAY_BACK),
+        };
+        match message {
             Ok(message) => Ok(StreamReply::decode(&message)?),
             Err(error) => {
                 *self.received = Received::Broken;

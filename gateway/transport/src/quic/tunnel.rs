@@ -1,6 +1,7 @@
 //! One authenticated QUIC connection of a link: what its peer may hold, and for how long streams open on it.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -64,6 +65,8 @@ pub(super) struct Tunnel {
     /// Bytes in a second that pass on it, in both directions together.
     rate: AtomicU64,
     is_overdue: AtomicBool,
+    /// Nothing comes back on it any more, as far as its probes say.
+    is_dead: watch::Sender<bool>,
     _entered: Entered,
 }
 
@@ -144,6 +147,7 @@ impl Tunnel {
             stream_max_bytes: AtomicU64::new(window::of_a_stream(windows.to_receive.bytes())),
             windows: Mutex::new(windows),
             is_overdue: AtomicBool::new(false),
+            is_dead: watch::Sender::new(false),
             _entered: entered,
             quic,
         }
@@ -200,6 +204,21 @@ impl Tunnel {
     /// Bytes in a second that passed on it lately, in both directions together.
     pub(super) fn rate(&self) -> u64 {
         self.rate.load(Relaxed)
+    }
+
+    /// Nothing comes back on it, whatever other connections of its link do.
+    pub(super) fn set_dead(&self) {
+        self.is_dead.send_replace(true);
+    }
+
+    /// Resolves when nothing comes back on it any more.
+    pub(super) fn dead(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut is_dead = self.is_dead.subscribe();
+        async move {
+            if is_dead.wait_for(|is_dead| *is_dead).await.is_err() {
+                pending().await
+            }
+        }
     }
 
     /// Notes whether answers are late; `true` if that is news.

@@ -41,6 +41,8 @@ fn no_stream_opens_once_a_certificate_has_expired() {
         let expired = Some(OpenError::CertificateExpired);
         assert_eq!(link.open(&header()).await.err(), expired);
         assert_eq!(far_link.open(&header()).await.err(), expired);
+        // So that new streams go another way, where there is one.
+        assert!(link.stats().is_overdue && far_link.stats().is_overdue);
         assert!(pair.b.incoming.try_recv().is_err());
         // What was open goes on.
         near.write(b"still").await.unwrap();

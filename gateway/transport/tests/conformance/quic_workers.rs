@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
-use corinth_model::GatewayId;
-use corinth_transport::quic::QuicTransport;
+use corinth_model::{Failure, GatewayId};
+use corinth_transport::{
+    LinkState,
+    quic::{QuicTimeouts, QuicTransport},
+};
 use tokio::sync::oneshot;
 
 use crate::{pair::header, quic::Dialled, run, talk::Talk};
@@ -92,6 +95,28 @@ fn a_gateway_that_nobody_here_has_linked_is_not_dialled() {
         dialled.far.widen(&near).await.unwrap();
         assert_eq!(its_link.stats().dialled, 0);
         assert_eq!(its_link.stats().connections, 1);
+    });
+}
+
+#[test]
+fn who_waits_on_a_connection_that_dies_alone_is_told_long_before_it_is_over() {
+    run::to_its_end(|| async {
+        let dialled = Dialled::with(|settings| {
+            settings.timeouts.probe_interval = Duration::from_millis(50);
+        })
+        .await;
+        let first = *dialled.proxy.carried().keys().next().unwrap();
+        let _another = Another::of(&dialled.near, dialled.link.peer()).await;
+        let mut waits = dialled.link.open(&header()).await.unwrap();
+        dialled.proxy.strand_one(first);
+        waits.flush().await.unwrap();
+        let began = std::time::Instant::now();
+        let told = waits.reply().await.unwrap_err();
+        assert_eq!(told.failure(), Failure::PathDead);
+        assert!(began.elapsed() < QuicTimeouts::default().idle / 2);
+        // The link lives on the other one.
+        assert_eq!(*dialled.link.state().borrow(), LinkState::Up);
+        dialled.link.open(&header()).await.unwrap();
     });
 }
 

@@ -110,6 +110,13 @@ impl UdpProxy {
         }
     }
 
+    /// From now on nothing passes from or to this one of the ports that clients have sent from.
+    pub(crate) fn strand_one(&self, client: SocketAddr) {
+        self.shared.flows.lock()[&client]
+            .is_black
+            .store(true, Relaxed);
+    }
+
     /// The ports that clients have sent from.
     pub(crate) fn clients(&self) -> usize {
         self.shared.flows.lock().len()
