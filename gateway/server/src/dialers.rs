@@ -32,8 +32,10 @@ const GAP_MAX: Duration = Duration::from_secs(2);
 const FIRST_TRIES_MAX: Duration = Duration::from_secs(3);
 /// TLS is dialled so much later than QUIC, where both are.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// How often it is looked whether every worker has a connection of its own.
+/// How often it is looked whether every worker has a connection of its own, while that brings some.
 const WIDENING_GAP: Duration = Duration::from_secs(2);
+/// And where it does not.
+const WIDENING_GAP_MAX: Duration = Duration::from_secs(60);
 /// While gateways of the peer are missing, the address is dialled again this often.
 const FURTHER_GAP: Duration = Duration::from_millis(500);
 /// Further dials in a row that brought no new gateway before we wait longer.
@@ -284,12 +286,22 @@ async fn find_further(shared: &Arc<Shared>, target: &DialTarget, link: &dyn Link
 /// Sees to it that a link by QUIC has a connection for each worker. Never ends.
 async fn keep_wide(shared: &Arc<Shared>, link: &dyn Link) {
     match link.kind() {
-        TransportKind::Quic => loop {
-            if *link.state().borrow() == LinkState::Up {
-                shared.transports.widen(link.peer()).await;
+        TransportKind::Quic => {
+            let mut gap = WIDENING_GAP;
+            loop {
+                let before = link.stats().connections;
+                if *link.state().borrow() == LinkState::Up {
+                    shared.transports.widen(link.peer()).await;
+                }
+                // A peer that takes no more of them is not to be asked for ever.
+                gap = if link.stats().connections > before {
+                    WIDENING_GAP
+                } else {
+                    (gap * 2).min(WIDENING_GAP_MAX)
+                };
+                sleep(gap).await;
             }
-            sleep(WIDENING_GAP).await;
-        },
+        }
         // Over TLS each stream has a connection to itself.
         TransportKind::Tls | TransportKind::Memory => std::future::pending().await,
     }
