@@ -19,9 +19,12 @@ from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import Epoch
 from cryptography import x509
 
-# PING on a control connection: type, flags, length, stream; then role and nonce. And the PONG for it, of one slot.
+# PING on a control connection: type, flags, length, stream; then role and nonce. And the PONG for it, of one slot, up to
+# its last byte.
 PING = bytes([6, 0, 0, 9, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7])
-PONG = bytes([7, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0])
+PONG = bytes([7, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1])
+# In the last byte, which says besides which worker answers.
+NOT_A_WORKER = 0b1000_0001
 # In front of a probe in a datagram.
 PROBE = bytes([0])
 # Seconds between two probes.
@@ -87,6 +90,11 @@ class Path:
             at = chance.randrange(len(datagram))
             return datagram[:at] + bytes([datagram[at] ^ chance.randrange(1, 256)]) + datagram[at + 1 :]
         return datagram
+
+
+def is_pong(received):
+    """Whether it is the answer to a PING, of a gateway that does not drain."""
+    return received[:-1] == PONG and not received[-1] & NOT_A_WORKER
 
 
 class Peer:
@@ -170,7 +178,7 @@ class Peer:
         control = self.quic.get_next_available_stream_id(is_unidirectional=True)
         self.quic.send_stream_data(control, PING)
         # The gateway's first stream of one direction.
-        self.until("the first PONG", lambda: bytes(self.received.get(3, b"")) == PONG)
+        self.until("the first PONG", lambda: is_pong(bytes(self.received.get(3, b""))))
         self.probe_at = time.monotonic() + PROBE_INTERVAL
         return self
 
