@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Fault, Interrupt, Lab,
-    campaign::{self, Say},
+    campaign::{self, Say, Tools},
     lab::Middle,
     load::{CorinthPerf, Demand, Load, Pace},
     matrix::megabits,
@@ -20,10 +20,7 @@ use crate::{
     rounds,
     running::Running,
     statistics::Summary,
-    system::{
-        self,
-        corinth::{self, Tunnel, Way},
-    },
+    system::corinth::{self, Tunnel, Way},
     wan,
 };
 
@@ -182,12 +179,8 @@ fn shown(summary: Option<Summary>, digits: usize) -> String {
 /// # Errors
 /// When not even a start can be made, or it was interrupted.
 pub fn run(settings: &Settings, interrupt: &Interrupt, say: Say<'_>) -> Result<Results, Fault> {
-    let gateway = settings.programs.must_have_gateway()?;
-    let folder = campaign::temporary_folder()?;
-    let copied = campaign::copied(gateway, folder.path(), "corinth-gateway")?;
-    let load = CorinthPerf {
-        program: campaign::copied(&settings.load, folder.path(), "corinth-perf")?,
-    };
+    let started = campaign::now();
+    let tools = Tools::copied(&settings.programs, &settings.load)?;
     wan::must_agree_with_theory(say, interrupt)?;
     let lab = Lab::lay(Middle::Open, interrupt)?;
     let impairment = Impairment {
@@ -196,22 +189,22 @@ pub fn run(settings: &Settings, interrupt: &Interrupt, say: Say<'_>) -> Result<R
         ..Impairment::default()
     };
     let network = wan::join(&lab, &impairment, 1)?;
-    let _server = load.serve(&lab)?;
+    let _server = tools.load.serve(&lab)?;
     let mut turns = Turns {
         settings,
         say,
-        load: &load,
+        load: &tools.load,
         lab: &lab,
         problems: Vec::new(),
     };
-    let series = turns.all(&folder.path().join("beside"), &system::path_text(&copied))?;
+    let series = turns.all(&tools.folder.path().join("beside"), &tools.gateway)?;
     let problems = turns.problems;
     let carried = network.check();
     carried.map_err(|fault| Fault::Machine(fault.to_string()))?;
     Ok(Results {
         schema: SCHEMA.to_owned(),
         command: settings.command.clone(),
-        started: campaign::now(),
+        started,
         round_trip_ms: settings.round_trip_ms,
         bits_per_second: settings.bits_per_second,
         rounds: settings.rounds,

@@ -22,7 +22,7 @@ use crate::{
     programs::Programs,
     results::{Problem, Results, SCHEMA, SystemRecord},
     rounds::{self, Turns},
-    system::{Place, Recipe, SystemKey, wireguard},
+    system::{Place, Recipe, SystemKey, path_text, wireguard},
     wan,
 };
 
@@ -262,6 +262,29 @@ pub(crate) fn temporary_folder() -> Result<TempDir, Fault> {
         .prefix(&format!("{PREFIX}{}-", std::process::id()))
         .tempdir();
     made.map_err(Fault::file(std::env::temp_dir()))
+}
+
+/// What makes and carries load, as it was when a measurement began: whoever builds meanwhile changes nothing.
+pub(crate) struct Tools {
+    /// Where everything of the measurement lies; gone with it.
+    pub(crate) folder: TempDir,
+    /// Our gateway.
+    pub(crate) gateway: String,
+    pub(crate) load: CorinthPerf,
+}
+
+impl Tools {
+    pub(crate) fn copied(programs: &Programs, load: &Path) -> Result<Self, Fault> {
+        let gateway = programs.must_have_gateway()?;
+        let folder = temporary_folder()?;
+        Ok(Self {
+            gateway: path_text(&copied(gateway, folder.path(), "corinth-gateway")?),
+            load: CorinthPerf {
+                program: copied(load, folder.path(), "corinth-perf")?,
+            },
+            folder,
+        })
+    }
 }
 
 /// Now, as RFC 3339.

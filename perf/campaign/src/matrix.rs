@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Fault, Interrupt, Lab,
-    campaign::{self, Say},
+    campaign::{self, Say, Tools},
     lab::Middle,
-    load::{CorinthPerf, Demand, Load},
+    load::{Demand, Load},
     measure::{WAN_STREAMS, must_have_congestion_control},
     programs::Programs,
     rounds,
@@ -243,20 +243,13 @@ impl Results {
 /// # Errors
 /// When not even a start can be made.
 pub fn run(settings: &Settings, interrupt: &Interrupt, say: Say<'_>) -> Result<Results, Fault> {
-    let gateway = settings.programs.must_have_gateway()?;
-    let folder = campaign::temporary_folder()?;
-    let copied = campaign::copied(gateway, folder.path(), "corinth-gateway")?;
-    let load = CorinthPerf {
-        program: campaign::copied(&settings.load, folder.path(), "corinth-perf")?,
-    };
+    let tools = Tools::copied(&settings.programs, &settings.load)?;
     wan::must_agree_with_theory(say, interrupt)?;
     let mut matrix = Matrix {
         settings,
         interrupt,
         say,
-        load,
-        folder: folder.path(),
-        gateway: system::path_text(&copied),
+        tools,
         results: empty(settings),
     };
     for (number, &cell) in settings.cells.iter().enumerate() {
@@ -290,9 +283,7 @@ struct Matrix<'a> {
     settings: &'a Settings,
     interrupt: &'a Interrupt,
     say: Say<'a>,
-    load: CorinthPerf,
-    folder: &'a std::path::Path,
-    gateway: String,
+    tools: Tools,
     results: Results,
 }
 
@@ -302,16 +293,16 @@ impl Matrix<'_> {
         let rate = Rate::new(self.settings.bits_per_second);
         // The same losses for everyone who measures again, other ones in each cell.
         let network = wan::join(&lab, &cell.impairment(rate), number as u64 + 1)?;
-        let _server = self.load.serve(&lab)?;
-        let place = campaign::place(&self.folder.join(format!("cell-{number}")));
+        let _server = self.tools.load.serve(&lab)?;
+        let place = campaign::place(&self.tools.folder.path().join(format!("cell-{number}")));
         let lanes: Vec<(Lane, Recipe)> = Lane::all(self.settings.congestion)
             .into_iter()
-            .map(|lane| (lane, lane.recipe(&place, &self.gateway)))
+            .map(|lane| (lane, lane.recipe(&place, &self.tools.gateway)))
             .collect();
         let mut running = Vec::new();
         for (lane, recipe) in &lanes {
             let mut started = Running::start(recipe, &lab)?;
-            rounds::must_work(&mut started, &lab, &self.load)?;
+            rounds::must_work(&mut started, &lab, &self.tools.load)?;
             running.push((*lane, started, Vec::new()));
         }
         for (lane, system, _) in &mut running {
@@ -350,7 +341,7 @@ impl Matrix<'_> {
             Lane::Tunnel(_) => None,
         };
         let target = system.recipe().target;
-        let tried = self.load.run(lab, target, &demand, &mut || {});
+        let tried = self.tools.load.run(lab, target, &demand, &mut || {});
         let title = lane.title();
         let found = tried.and_then(|result| {
             if let Some(congestion) = demand.congestion {

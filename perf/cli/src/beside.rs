@@ -12,18 +12,14 @@ use corinth_campaign::{
 };
 
 use crate::{
-    UNMEASURED, output,
+    UNMEASURED,
+    limits::{ROUND_TRIP_MAX_MS, ROUNDS_MAX, SECONDS_MAX},
+    output,
     repository::{self, json, write},
 };
 
 /// Where the table of the documentation is, from the top of the repository.
 const DOCUMENT: &str = "docs/performance.md";
-/// A round trip that is farther than any on Earth.
-const ROUND_TRIP_MAX_MS: i64 = 2_000;
-/// Nobody waits longer.
-const ROUNDS_MAX: i64 = 100;
-/// Nobody waits longer.
-const SECONDS_MAX: i64 = 600;
 
 /// Arguments of `beside`.
 #[derive(Debug, ClapArgs)]

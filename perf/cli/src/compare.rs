@@ -24,6 +24,7 @@ use corinth_campaign::{
 
 use crate::{
     UNMEASURED,
+    limits::{ROUNDS_MAX, SECONDS_MAX},
     output::{self, print},
     repository::{self, json, write},
 };
@@ -36,10 +37,6 @@ const DOCUMENT: &str = "docs/performance.md";
 const BASELINE: &str = "perf/baseline.json";
 /// Below it there is no telling noise from a change.
 const ROUNDS_SOUND: u32 = 5;
-/// Nobody waits longer.
-const ROUNDS_MAX: i64 = 100;
-/// Nobody waits longer.
-const SECONDS_MAX: i64 = 600;
 
 /// The form of the report on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

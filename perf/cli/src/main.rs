@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 mod beside;
 mod client;
 mod compare;
+mod limits;
 mod matrix;
 mod output;
 mod quantity;

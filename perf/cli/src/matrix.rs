@@ -16,7 +16,9 @@ use corinth_campaign::{
 };
 
 use crate::{
-    UNMEASURED, output,
+    UNMEASURED,
+    limits::{ROUND_TRIP_MAX_MS, ROUNDS_MAX, SECONDS_MAX},
+    output,
     repository::{self, json, write},
 };
 
@@ -24,14 +26,8 @@ use crate::{
 const DOCUMENT: &str = "docs/performance.md";
 /// And its plot.
 const PLOT: &str = "docs/matrix.svg";
-/// A round trip that is farther than any on Earth.
-const ROUND_TRIP_MAX_MS: u32 = 2_000;
 /// More is no network.
 const LOSS_MAX_PERCENT: f64 = 50.0;
-/// Nobody waits longer.
-const ROUNDS_MAX: i64 = 100;
-/// Nobody waits longer.
-const SECONDS_MAX: i64 = 600;
 
 /// What decides how fast a tunnel sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,7 +42,7 @@ enum Control {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Round trips, in milliseconds
-    #[arg(long, value_delimiter = ',', default_value = "0,10,60,200", value_name = "MS", value_parser = clap::value_parser!(u32).range(..=i64::from(ROUND_TRIP_MAX_MS)))]
+    #[arg(long, value_delimiter = ',', default_value = "0,10,60,200", value_name = "MS", value_parser = clap::value_parser!(u32).range(..=ROUND_TRIP_MAX_MS))]
     rtt: Vec<u32>,
     /// Shares of packets that are lost each way, in percent
     #[arg(
