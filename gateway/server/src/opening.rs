@@ -208,7 +208,7 @@ pub(crate) fn late_after(link: &dyn Link) -> Duration {
 }
 
 /// Resolves when nothing will come back on the link.
-async fn gone(state: &mut tokio::sync::watch::Receiver<LinkState>) -> Failure {
+pub(crate) async fn gone(state: &mut tokio::sync::watch::Receiver<LinkState>) -> Failure {
     match state
         .wait_for(|state| matches!(state, LinkState::Dead | LinkState::Closed))
         .await

@@ -12,18 +12,18 @@ use std::{
 use corinth_api::{FlowFrame, FlowNumber, StreamKind, StreamOpen, StreamReply};
 use corinth_core::Outcome;
 use corinth_model::{Failure, GatewayId, Reason};
-use corinth_transport::{Link, LinkState, ReadHalf, TransportKind};
+use corinth_transport::{Link, ReadHalf, TransportKind};
 use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{sleep, timeout},
 };
 use tracing::debug;
 
 use super::{account::Account, client::Flow, inlet, outlet::Outlet, tally::OVER};
 use crate::{
-    opening::{late_after, tidy},
+    opening::{gone, late_after, tidy},
     record::Telemetry,
     relay,
     shared::Shared,
@@ -330,15 +330,6 @@ async fn run(shared: Arc<Shared>, trunk: Arc<Trunk>) {
     let peer = trunk.link.peer();
     debug!(%peer, transport = %trunk.link.kind(), "a trunk for flows has ended");
     trunk.finish(&broken);
-}
-
-/// Resolves when nothing will come back on the link.
-async fn gone(state: &mut watch::Receiver<LinkState>) -> Failure {
-    let gone = |state: &LinkState| matches!(state, LinkState::Dead | LinkState::Closed);
-    match state.wait_for(gone).await {
-        Ok(state) if *state == LinkState::Dead => Failure::PathDead,
-        Ok(_) | Err(_) => Failure::Withdrawn,
-    }
 }
 
 #[cfg(test)]

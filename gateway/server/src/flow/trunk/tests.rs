@@ -10,7 +10,7 @@ use corinth_transport::{
     BoxFuture, DialTarget, Stream, StreamSink, Transport,
     memory::{MemoryNetwork, MemoryTransport},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::*;
 use crate::{inbound::answer, record::Logged};
