@@ -16,7 +16,6 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.logger import QuicLogger
 from aioquic.quic.packet import QuicProtocolVersion
-from aioquic.tls import Epoch
 from cryptography import x509
 
 # PING on a control connection: type, flags, length, stream; then role and nonce. And the PONG for it, of one slot, up to
@@ -215,14 +214,18 @@ class Peer:
         self.until("the end of a stream", lambda: stream in self.finished)
         return self.heard(stream)[before:] == payload
 
-    def key_phase(self):
-        return self.quic._cryptos[Epoch.ONE_RTT].recv.key_phase
+    def key_updates(self):
+        """How many times the keys changed, by whose wish it was."""
+        updates = (event["data"] for event in self.events() if event["name"] == "security:key_updated")
+        return Counter(update["trigger"] for update in updates if update["key_type"] == "server_1rtt_secret")
 
     def frames(self):
         """How many frames of each type came."""
-        events = self.log.to_dict()["traces"][0]["events"]
-        received = (event["data"] for event in events if event["name"] == "transport:packet_received")
+        received = (event["data"] for event in self.events() if event["name"] == "transport:packet_received")
         return Counter(frame["frame_type"] for packet in received for frame in packet["frames"])
+
+    def events(self):
+        return self.log.to_dict()["traces"][0]["events"]
 
     def identity(self):
         """The SPIFFE ID in the gateway's certificate, which its root has issued."""
