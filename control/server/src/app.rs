@@ -101,6 +101,8 @@ pub(crate) struct Shared {
     /// Something is to be kept.
     unkept: Mutex<Unkept>,
     to_keep: Notify,
+    /// Held by whoever keeps something.
+    keep_turn: tokio::sync::Mutex<()>,
 }
 
 type Sessions = BTreeMap<(ClusterName, SessionId), Session>;
@@ -163,6 +165,7 @@ impl ControlPlane {
             moved: Notify::new(),
             unkept: Mutex::default(),
             to_keep: Notify::new(),
+            keep_turn: tokio::sync::Mutex::default(),
         });
         crate::observe::register(metrics, &shared)?;
         shared.use_declarations();
@@ -189,7 +192,7 @@ impl ControlPlane {
             .iter()
             .map(|peer| self.shared.farewell(peer, Farewell::Stopping));
         futures_util::future::join_all(said).await;
-        self.shared.keep_now();
+        self.shared.keep_last().await;
         self.kill().await;
     }
 }

@@ -291,7 +291,7 @@ impl Gateway {
         let _ = timeout(LAST_WORDS, shared.transports.quic.ended()).await;
         shared.telemetry.flush();
         if let Some(feed) = &self.feed {
-            Arc::clone(feed).flush().await;
+            Arc::clone(feed).finish().await;
         }
     }
 }

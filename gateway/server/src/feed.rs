@@ -66,7 +66,8 @@ pub(crate) struct Feed {
     socket: PathBuf,
     /// Locked for as long as tables are built, and only on threads that may block.
     follower: Mutex<Follower>,
-    kept: Mutex<KeptTables>,
+    /// `None` once the last was written: what comes after that is another process's to keep.
+    kept: Mutex<Option<KeptTables>>,
     /// What is in use differs from what is on disk.
     is_dirty: Notify,
     status: Mutex<Status>,
@@ -126,7 +127,7 @@ impl Feed {
             slot: settings.slot.clone(),
             socket: control.socket.clone(),
             follower: Mutex::default(),
-            kept: Mutex::new(KeptTables::new(&settings.state_dir)),
+            kept: Mutex::new(Some(KeptTables::new(&settings.state_dir))),
             is_dirty: Notify::new(),
             status: Mutex::new(Status {
                 is_connected: false,
@@ -167,8 +168,8 @@ impl Feed {
     }
 
     fn start_from_disk(&self) {
-        let kept = self.kept.lock().load();
-        for kept in kept {
+        let kept = self.kept.lock().as_ref().map(KeptTables::load);
+        for kept in kept.into_iter().flatten() {
             let file = kept.path.display();
             let change = match kept.change {
                 Ok(change) => change,
@@ -315,15 +316,22 @@ impl Feed {
         }
     }
 
-    /// Writes what is in use to disk now.
-    pub(crate) async fn flush(self: Arc<Self>) {
+    /// Writes what is in use to disk now, and nothing after that.
+    pub(crate) async fn finish(self: Arc<Self>) {
         // A panic in it was logged where it happened.
-        let _ = spawn_blocking(move || self.write()).await;
+        let _ = spawn_blocking(move || {
+            self.write();
+            *self.kept.lock() = None;
+        })
+        .await;
     }
 
     fn write(&self) {
         // Locked first, so that what is older is not written last.
         let kept = self.kept.lock();
+        let Some(kept) = &*kept else {
+            return;
+        };
         let follower = self.follower.lock();
         // What was told since and cannot be used must not be what the next start begins with.
         let Some(applied) = follower

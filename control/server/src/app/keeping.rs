@@ -38,6 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.to_keep.notified() => {}
             () = sleep_until(peers_at), if has_peers => {}
         }
+        let turn = shared.keep_turn.lock().await;
         let keeping = Arc::clone(&shared);
         // Files are written outside the runtime's own threads.
         let kept = spawn_blocking(move || keeping.keep_few());
@@ -48,6 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let gap = began.elapsed() * PEERS_GAP_PER_WRITE;
             peers_at = Instant::now() + gap.min(PEERS_GAP_MAX);
         }
+        drop(turn);
         sleep(KEEP_GAP).await;
     }
 }
@@ -72,8 +74,9 @@ impl Shared {
         self.to_keep.notify_one();
     }
 
-    /// Writes down what has changed. Blocks until then.
-    pub(super) fn keep_now(&self) {
+    /// Writes down what has changed, after what is being written: what is older must not be written last.
+    pub(super) async fn keep_last(&self) {
+        let _turn = self.keep_turn.lock().await;
         self.keep_few();
         self.keep_peers();
     }
