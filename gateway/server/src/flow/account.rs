@@ -57,6 +57,12 @@ impl Waiting {
         self.0.fetch_add(bytes, Relaxed);
     }
 
+    /// Adds them if there are no more than `max` then.
+    pub(super) fn add_within(&self, bytes: usize, max: usize) -> bool {
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= max);
+        self.0.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
     pub(super) fn take(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Relaxed);
     }

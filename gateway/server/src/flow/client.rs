@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tracing::trace;
 
 use super::{
+    account::Waiting,
     endpoint::{EndpointSocket, Given},
     near::Port,
     socket::Ends,
@@ -21,16 +22,24 @@ use super::{
 };
 use crate::relay::Side;
 
-/// Datagrams of a flow that are kept until it is accepted.
-const KEPT_MAX: usize = 16;
-/// Their bytes.
-const KEPT_MAX_BYTES: usize = 16 << 10;
+/// So many datagrams of a flow are always kept until it is accepted, as long as they hold no more than
+/// [`SURE_MAX_BYTES`].
+const SURE_MAX: usize = 16;
+const SURE_MAX_BYTES: usize = 16 << 10;
+/// And so many bytes as long as there is room: a client does not wait for an answer that needs a round trip.
+const KEPT_MAX_BYTES: usize = 1 << 20;
+/// Room for the first datagrams of all flows together, beyond those that are always kept.
+const ROOM_BYTES: usize = 16 << 20;
+/// What each datagram takes of it beyond its bytes.
+const PLACE_BYTES: usize = 64;
 
 /// What passes between one client address and one import port.
 pub(super) struct Flow {
     pub(super) ends: Ends,
     pub(super) port: Arc<Port>,
     pub(super) tally: Tally,
+    /// What the first datagrams of all flows take of their room.
+    first: Arc<Waiting>,
     state: Mutex<State>,
     /// There is a verdict.
     decided: Notify,
@@ -60,10 +69,12 @@ enum Way {
 }
 
 /// The first datagrams.
-#[derive(Default)]
 struct Kept {
     datagrams: Vec<Vec<u8>>,
     bytes: usize,
+    /// What the first datagrams of all flows take of the room, and what these do.
+    taken: Arc<Waiting>,
+    own: usize,
 }
 
 /// What was decided elsewhere.
@@ -93,28 +104,57 @@ impl State {
 }
 
 impl Kept {
+    fn new(taken: &Arc<Waiting>) -> Self {
+        Self {
+            datagrams: Vec::new(),
+            bytes: 0,
+            taken: Arc::clone(taken),
+            own: 0,
+        }
+    }
+
     /// Keeps one more, if there is room. The first may have any size.
     fn keep(&mut self, datagram: &[u8]) -> bool {
-        let is_first = self.datagrams.is_empty();
-        let has_room =
-            self.datagrams.len() < KEPT_MAX && self.bytes + datagram.len() <= KEPT_MAX_BYTES;
-        if is_first || has_room {
+        let is_kept = self.is_sure(datagram) || self.takes_room(datagram);
+        if is_kept {
             self.bytes += datagram.len();
             self.datagrams.push(datagram.to_vec());
         }
-        is_first || has_room
+        is_kept
+    }
+
+    fn is_sure(&self, datagram: &[u8]) -> bool {
+        self.datagrams.is_empty()
+            || self.datagrams.len() < SURE_MAX && self.bytes + datagram.len() <= SURE_MAX_BYTES
+    }
+
+    fn takes_room(&mut self, datagram: &[u8]) -> bool {
+        let needed = datagram.len() + PLACE_BYTES;
+        let has_room =
+            self.own + needed <= KEPT_MAX_BYTES && self.taken.add_within(needed, ROOM_BYTES);
+        if has_room {
+            self.own += needed;
+        }
+        has_room
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.taken.take(self.own);
     }
 }
 
 impl Flow {
     /// A flow that has said nothing yet.
-    pub(super) fn new(ends: Ends, port: Arc<Port>) -> Self {
+    pub(super) fn new(ends: Ends, port: Arc<Port>, first: &Arc<Waiting>) -> Self {
         Self {
             ends,
             tally: Tally::new(Side::Client),
             port,
+            first: Arc::clone(first),
             state: Mutex::new(State {
-                way: Way::Seeking(Kept::default()),
+                way: Way::Seeking(Kept::new(first)),
                 verdict: None,
             }),
             decided: Notify::new(),
@@ -231,7 +271,7 @@ impl Flow {
         let number = trunk.open(self, header)?;
         let kept = match std::mem::replace(&mut state.way, Way::Over) {
             Way::Seeking(kept) | Way::Asked { kept, .. } => kept,
-            Way::Peer { .. } | Way::Endpoint(_) | Way::Over => Kept::default(),
+            Way::Peer { .. } | Way::Endpoint(_) | Way::Over => Kept::new(&self.first),
         };
         let first = kept.datagrams.iter();
         let dropped = first
@@ -253,7 +293,7 @@ impl Flow {
         state.begin_anew();
         let kept = match std::mem::replace(&mut state.way, Way::Over) {
             Way::Seeking(kept) | Way::Asked { kept, .. } => kept,
-            Way::Peer { .. } | Way::Endpoint(_) | Way::Over => Kept::default(),
+            Way::Peer { .. } | Way::Endpoint(_) | Way::Over => Kept::new(&self.first),
         };
         let has_spoken = !kept.datagrams.is_empty();
         state.way = Way::Seeking(kept);
@@ -313,16 +353,27 @@ mod tests {
     }
 
     #[test]
-    fn first_datagrams_are_kept_up_to_a_number_and_to_a_size() {
-        let mut many = Kept::default();
-        assert!((0..KEPT_MAX).all(|_| many.keep(b"small")));
-        assert!(!many.keep(b"small"));
-        let mut large = Kept::default();
-        assert!(large.keep(&[0; 65_507]), "the first may have any size");
-        assert!(!large.keep(b"x"));
-        let mut mixed = Kept::default();
-        assert!(mixed.keep(&[0; KEPT_MAX_BYTES - 1]));
-        assert!(mixed.keep(b"x"));
-        assert!(!mixed.keep(b"x"));
+    fn first_datagrams_are_kept_while_there_is_room_and_a_few_always() {
+        let taken = Arc::<Waiting>::default();
+        let mut first = Kept::new(&taken);
+        assert!(first.keep(&[0; 65_507]), "the first may have any size");
+        let mut many = Kept::new(&taken);
+        let kept = (0..).take_while(|_| many.keep(&[0; 1_200])).count();
+        assert!((800..900).contains(&kept), "1 MiB of one flow: {kept}");
+        let others: Vec<_> = (0..20)
+            .map(|_| {
+                let mut other = Kept::new(&taken);
+                while other.keep(&[0; 1_200]) {}
+                other
+            })
+            .collect();
+        assert!(taken.bytes() <= ROOM_BYTES);
+        let last = others.last().map(|kept| kept.datagrams.len());
+        assert_eq!(last, Some(SURE_MAX_BYTES / 1_200));
+        let mut small = Kept::new(&taken);
+        let always = (0..).take_while(|_| small.keep(b"")).count();
+        assert!(always >= SURE_MAX);
+        drop((first, many, others, small));
+        assert_eq!(taken.bytes(), 0);
     }
 }

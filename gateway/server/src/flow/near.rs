@@ -150,7 +150,8 @@ impl Port {
             .inspect_err(|refusal| {
                 self.record_refused(shared, ends, *refusal);
             })?;
-        let flow = Arc::new(Flow::new(ends, Arc::clone(self)));
+        let flow = Flow::new(ends, Arc::clone(self), shared.flows.first());
+        let flow = Arc::new(flow);
         self.flows.lock().insert(ends, Arc::clone(&flow));
         // Taken before the task runs: a drain waits for what was accepted, not only for what has begun.
         let working = shared.drain.guard();

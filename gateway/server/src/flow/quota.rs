@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use corinth_model::{Refusal, TrustDomain};
 use parking_lot::Mutex;
 
-use super::account::Account;
+use super::account::{Account, Waiting};
 use crate::limits::prefix_of;
 
 /// How many flows there may be.
@@ -33,6 +33,8 @@ pub(crate) struct FlowQuota {
     open: Mutex<Open>,
     /// One for each peer there ever was, which are few.
     accounts: Mutex<BTreeMap<TrustDomain, Arc<Account>>>,
+    /// The first datagrams of flows that nobody has accepted.
+    first: Arc<Waiting>,
 }
 
 #[derive(Default)]
@@ -53,7 +55,13 @@ impl FlowQuota {
             limits,
             open: Mutex::default(),
             accounts: Mutex::default(),
+            first: Arc::default(),
         })
+    }
+
+    /// What the first datagrams of all flows hold together.
+    pub(super) fn first(&self) -> &Arc<Waiting> {
+        &self.first
     }
 
     /// What all flows with a peer hold together.
