@@ -296,19 +296,8 @@ impl Turns<'_> {
         let target = system.recipe().target;
         let tried = self.load.run(self.lab, target, demand, &mut || {});
         let title = format!("{}, {}", way.name(), demand.workload);
-        match tried.and_then(|result| figure(&result)) {
-            Ok(value) => {
-                (self.say)(&format!("{title}: {value:.1}"));
-                Ok(Some(value))
-            }
-            Err(Fault::Interrupted) => Err(Fault::Interrupted),
-            Err(fault) => {
-                let problem = format!("{title}: {fault}");
-                (self.say)(&problem);
-                self.problems.push(problem);
-                Ok(None)
-            }
-        }
+        let found = tried.and_then(|result| figure(&result));
+        campaign::noted(found, &title, self.say, &mut self.problems)
     }
 }
 

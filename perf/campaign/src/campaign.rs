@@ -293,6 +293,28 @@ pub(crate) fn now() -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Says what was found, or why there is no figure, which is kept.
+pub(crate) fn noted(
+    found: Result<f64, Fault>,
+    title: &str,
+    say: Say<'_>,
+    problems: &mut Vec<String>,
+) -> Result<Option<f64>, Fault> {
+    match found {
+        Ok(figure) => {
+            say(&format!("{title}: {figure:.1}"));
+            Ok(Some(figure))
+        }
+        Err(Fault::Interrupted) => Err(Fault::Interrupted),
+        Err(fault) => {
+            let problem = format!("{title}: {fault}");
+            say(&problem);
+            problems.push(problem);
+            Ok(None)
+        }
+    }
+}
+
 pub(crate) fn place(folder: &Path) -> Place {
     let limit = getrlimit(Resource::Nofile);
     Place {

@@ -342,26 +342,14 @@ impl Matrix<'_> {
         };
         let target = system.recipe().target;
         let tried = self.tools.load.run(lab, target, &demand, &mut || {});
-        let title = lane.title();
+        let title = format!("{cell}: {}, Mb/s", lane.title());
         let found = tried.and_then(|result| {
             if let Some(congestion) = demand.congestion {
                 must_have_congestion_control(&result, congestion.name())?;
             }
             megabits(&result)
         });
-        match found {
-            Ok(megabits) => {
-                (self.say)(&format!("{cell}: {title}: {megabits:.1} Mb/s"));
-                Ok(Some(megabits))
-            }
-            Err(Fault::Interrupted) => Err(Fault::Interrupted),
-            Err(fault) => {
-                let problem = format!("{cell}: {title}: {fault}");
-                (self.say)(&problem);
-                self.results.problems.push(problem);
-                Ok(None)
-            }
-        }
+        campaign::noted(found, &title, self.say, &mut self.results.problems)
     }
 }
 
