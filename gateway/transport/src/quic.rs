@@ -27,6 +27,7 @@ mod handshake;
 mod ids;
 mod link;
 mod post;
+mod rate;
 mod serve;
 mod stream;
 mod tunnel;

@@ -8,13 +8,13 @@ use aws_lc_rs::hkdf;
 use quinn::{
     IdleTimeout, MtuDiscoveryConfig, NoneTokenStore, ServerConfig, TransportConfig,
     ValidationTokenConfig, VarInt,
-    congestion::{BbrConfig, ControllerFactory, CubicConfig},
+    congestion::{ControllerFactory, CubicConfig},
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use super::{QuicSettings, acks::Acknowledged, credit};
+use super::{QuicSettings, acks::Acknowledged, credit, rate::ByRateConfig};
 use crate::Congestion;
 
 /// Handshakes that wait to be begun.
@@ -153,7 +153,7 @@ fn transport(
     config.allow_spin(false);
     let controllers: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
         Congestion::Cubic => Arc::new(CubicConfig::default()),
-        Congestion::Bbr => Arc::new(BbrConfig::default()),
+        Congestion::Bbr => Arc::new(ByRateConfig),
     };
     config.congestion_controller_factory(acknowledged.counting(controllers));
     config
