@@ -434,8 +434,9 @@ impl World {
         {
             return None;
         }
+        let now = self.now.instant();
         let side = self.running_side(cluster, peer)?;
-        let (session, message) = side.relation.poll_transmit()?;
+        let (session, message) = side.relation.poll_transmit(now)?;
         let bytes = wire::peering::Message::from(&message).encode_to_vec();
         assert!(bytes.len() <= corinth_api::peering::MESSAGE_MAX_BYTES);
         Some((session.0, bytes))

@@ -493,12 +493,14 @@ impl Relations for Shared {
 
     fn next(&self, peer: &ClusterName, session: SessionId) -> Option<Message> {
         let mut plane = self.plane.lock();
-        while let Some((to, message)) = plane.next_message(peer) {
+        while let Some((to, message)) = plane.next_message(peer, now().instant) {
             if to == session {
                 return Some(message);
             }
             self.queue(peer, to, message);
         }
+        // What was told is confirmed some time later.
+        self.moved.notify_one();
         None
     }
 

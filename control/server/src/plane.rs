@@ -354,8 +354,12 @@ impl Plane {
     }
 
     /// What a session of a peer is to be told next.
-    pub fn next_message(&mut self, cluster: &ClusterName) -> Option<(SessionId, Message)> {
-        self.peers.get_mut(cluster)?.relation.poll_transmit()
+    pub fn next_message(
+        &mut self,
+        cluster: &ClusterName,
+        now: Instant,
+    ) -> Option<(SessionId, Message)> {
+        self.peers.get_mut(cluster)?.relation.poll_transmit(now)
     }
 
     /// Where a peer's gateways are dialled.

@@ -29,6 +29,9 @@ pub use summary::{RelationSummary, SessionSummary};
 
 /// How often a digest is sent although nothing has changed: it shows that the stream lives.
 pub(super) const DIGEST_INTERVAL: Duration = Duration::from_secs(20);
+/// Least time between two digests that confirm changes. Both sides make one of everything there is, which takes longer
+/// than a change among thousands of services.
+pub(super) const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 /// A stream on which nothing has come for this long is ended.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Least time between two times that we ask for everything.
@@ -325,6 +328,7 @@ impl Relation {
             silent.map(|since| since + SILENCE_MAX),
             session.map(|session| session.heard_at + SILENCE_MAX),
             session.map(|session| session.digest_at),
+            session.and_then(Session::confirms_at),
             session.and_then(|session| session.again_at),
             self.asks_for_everything_at(),
         ]
@@ -335,12 +339,12 @@ impl Relation {
 
     /// What is to be written next, and on which stream. Ask again when that was written, not before: what is left to
     /// tell waits here, not in a queue.
-    pub fn poll_transmit(&mut self) -> Option<(SessionId, Message)> {
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<(SessionId, Message)> {
         if let Some((id, farewell)) = self.closing.pop_front() {
             self.news.ended.push_back(id);
             return Some((id, Message::Goodbye(farewell)));
         }
-        self.next_message()
+        self.next_message(now)
     }
 
     /// What the peer offers and is accepted, by name.

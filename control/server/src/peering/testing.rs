@@ -238,8 +238,8 @@ impl Pair {
     /// Each side writes one message if it has one. Whether one had.
     pub(super) fn step(&mut self) -> bool {
         let now = self.now;
-        let to_west = write(&mut self.east);
-        let to_east = write(&mut self.west);
+        let to_west = write(&mut self.east, now);
+        let to_east = write(&mut self.west, now);
         let moved = to_west.is_some() || to_east.is_some();
         if let Some((session, message)) = to_west {
             self.west
@@ -287,8 +287,8 @@ impl Pair {
     }
 }
 
-fn write(side: &mut Side) -> Option<(SessionId, Message)> {
-    let (session, message) = side.relation.poll_transmit()?;
+fn write(side: &mut Side, now: Instant) -> Option<(SessionId, Message)> {
+    let (session, message) = side.relation.poll_transmit(now)?;
     let bytes = wire::peering::Message::from(&message).encode_to_vec();
     side.written_bytes += bytes.len();
     let read = wire::peering::Message::decode(bytes.as_slice()).unwrap();

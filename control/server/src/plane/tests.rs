@@ -145,7 +145,7 @@ fn tell(plane: &mut Plane, session: u64, roots: &[&[u8]], sequence: u64) -> Vec<
 
 /// Which of west's roots it is told that we hold.
 fn said(plane: &mut Plane) -> Vec<Option<u64>> {
-    let messages = std::iter::from_fn(|| plane.next_message(&name(WEST)));
+    let messages = std::iter::from_fn(|| plane.next_message(&name(WEST), Instant::now()));
     let mut said = Vec::new();
     for (_, message) in messages {
         if let Message::Trust { held, .. } = message {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use corinth_api::peering::{Digester, State};
 use corinth_model::{Condition, ServiceId, Version};
 
-use super::{DIGEST_INTERVAL, OpenedBy, SessionId};
+use super::{CONFIRM_INTERVAL, DIGEST_INTERVAL, OpenedBy, SessionId};
 use crate::peering::journal::Cursor;
 
 /// A stream.
@@ -21,6 +21,10 @@ pub(super) struct Session {
     pub(super) due: Due,
     /// When the next digest is due although nothing has changed.
     pub(super) digest_at: Instant,
+    /// Changes were told that no digest confirms yet.
+    pub(super) is_unconfirmed: bool,
+    /// When the last digest was sent.
+    pub(super) confirmed_at: Option<Instant>,
     /// The newest version up to which everything was written.
     pub(super) told_through: Option<Version>,
     /// When the peer asked for everything last.
@@ -99,11 +103,20 @@ impl Session {
                 ..Due::default()
             },
             digest_at: now + DIGEST_INTERVAL,
+            is_unconfirmed: false,
+            confirmed_at: None,
             told_through: None,
             answered_at: None,
             again_at: None,
             again_after: false,
         }
+    }
+
+    /// When a digest is due that confirms what was told: at once, unless there was one just before.
+    pub(super) fn confirms_at(&self) -> Option<Instant> {
+        let earliest = self.confirmed_at.map(|at| at + CONFIRM_INTERVAL);
+        self.is_unconfirmed
+            .then(|| earliest.unwrap_or(self.opened_at))
     }
 
     /// Whether the peer has said who it is.

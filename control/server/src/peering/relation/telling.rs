@@ -11,7 +11,7 @@ use crate::peering::journal::{Change, Journal};
 
 impl Relation {
     /// The next message of the current stream.
-    pub(super) fn next_message(&mut self) -> Option<(SessionId, Message)> {
+    pub(super) fn next_message(&mut self, now: Instant) -> Option<(SessionId, Message)> {
         let journal = self.journal.as_mut().filter(|_| self.is_ready)?;
         let session = self.session.as_mut()?;
         let id = session.id;
@@ -42,7 +42,7 @@ impl Relation {
             return Some((id, Message::Gateways { addresses, slots }));
         }
         let message = session.due.answer();
-        let message = message.or_else(|| session.tell(journal));
+        let message = message.or_else(|| session.tell(journal, now));
         message.map(|message| (id, message))
     }
 
@@ -179,7 +179,7 @@ impl Due {
 
 impl Session {
     /// The next message about our state.
-    fn tell(&mut self, journal: &mut Journal) -> Option<Message> {
+    fn tell(&mut self, journal: &mut Journal, now: Instant) -> Option<Message> {
         if let Tell::Delta((version, _)) = &self.tell
             && !journal.reaches_back_to(*version)
         {
@@ -204,12 +204,15 @@ impl Session {
                 if let Some((next, change)) = journal.next_change(cursor) {
                     let message = message(&next, change);
                     *cursor = next;
-                    self.due.digest = true;
+                    self.is_unconfirmed = true;
                     return message;
                 }
-                if !std::mem::take(&mut self.due.digest) {
+                let confirms = self.confirms_at().is_some_and(|at| at <= now);
+                if !std::mem::take(&mut self.due.digest) && !confirms {
                     return None;
                 }
+                self.is_unconfirmed = false;
+                self.confirmed_at = Some(now);
                 let State { version, .. } = journal.state();
                 self.told_through = Some(version);
                 Some(Message::Digest {

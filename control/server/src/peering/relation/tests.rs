@@ -39,6 +39,7 @@ fn who_holds_nothing_gets_everything_and_after_that_what_has_changed() {
     assert_eq!(pair.west.offers(), ["b.shop", "c.shop"]);
     assert_eq!(pair.west.changed, ["a.shop", "c.shop"].map(id).into());
     assert_eq!(counted(&pair.east), (0, 1, 1));
+    pair.wait(CONFIRM_INTERVAL);
     assert_eq!(pair.east.relation.summary().acknowledged, Some(at(1, 3)));
 }
 
@@ -47,17 +48,46 @@ fn nothing_is_said_before_it_is_known_what_is_offered() {
     let now = Instant::now();
     let mut side = Side::new("east", "west", now);
     side.relation.handle_opened(SessionId(1), OpenedBy::Us, now);
-    assert_eq!(side.relation.poll_transmit(), None);
+    assert_eq!(side.relation.poll_transmit(now), None);
     let own = state(1, 1, 1);
     side.relation.set_own_state(own.instance, own.version);
-    assert_eq!(side.relation.poll_transmit(), None);
+    assert_eq!(side.relation.poll_transmit(now), None);
     side.relation
         .set_offers(BTreeMap::new(), at(1, 2), TODAY_MS);
-    let hello = side.relation.poll_transmit();
+    let hello = side.relation.poll_transmit(now);
     assert!(
         matches!(hello, Some((SessionId(1), Message::Hello(_)))),
         "{hello:?}"
     );
+}
+
+fn digests(side: &Side) -> usize {
+    let is_digest = |message: &&Message| matches!(message, Message::Digest { .. });
+    side.written.iter().filter(is_digest).count()
+}
+
+#[test]
+fn a_change_after_a_quiet_time_is_confirmed_at_once() {
+    let mut pair = Pair::connected(&["a.shop"]);
+    pair.wait(CONFIRM_INTERVAL);
+    pair.offer(offers(&["b.shop"]), at(1, 3));
+    pair.run();
+    assert_eq!(pair.east.relation.summary().acknowledged, Some(at(1, 3)));
+}
+
+#[test]
+fn changes_that_follow_each_other_are_told_at_once_and_confirmed_together() {
+    let mut pair = Pair::connected(&[]);
+    pair.east.written.clear();
+    for tenth in 1..=20_u64 {
+        pair.offer(many(tenth as usize), at(1, 2 + tenth));
+        pair.run();
+        assert_eq!(pair.west.offers().len(), tenth as usize);
+        pair.wait(SECOND / 10);
+    }
+    assert_eq!(digests(&pair.east), 2);
+    pair.wait(CONFIRM_INTERVAL);
+    assert_eq!(pair.east.relation.summary().acknowledged, Some(at(1, 22)));
 }
 
 #[test]
@@ -97,7 +127,7 @@ fn a_stream_on_which_nothing_comes_is_ended_and_one_with_digests_is_not() {
     while pair.west.ended.is_empty() {
         let due = pair.west.relation.poll_timeout().unwrap();
         pair.west.relation.handle_timeout(due);
-        while pair.west.relation.poll_transmit().is_some() {}
+        while pair.west.relation.poll_transmit(due).is_some() {}
         pair.west.take_events();
         pair.now = due;
     }
@@ -311,11 +341,11 @@ fn what_is_queued_is_bounded_however_much_there_is_to_tell() {
     // West reads everything and is asked for nothing it wants to write.
     let session = SessionId(1);
     let now = pair.now;
-    let hello = pair.west.relation.poll_transmit().unwrap().1;
+    let hello = pair.west.relation.poll_transmit(now).unwrap().1;
     pair.east
         .relation
         .handle_message(session, hello, now, TODAY_MS);
-    while let Some((_, message)) = pair.east.relation.poll_transmit() {
+    while let Some((_, message)) = pair.east.relation.poll_transmit(now) {
         pair.west
             .relation
             .handle_message(session, message, now, TODAY_MS);

@@ -22,9 +22,9 @@ fn hello(cluster: &str) -> Message {
 }
 
 /// What is written, and which streams end then.
-fn written(side: &mut Side) -> Vec<(u64, Message)> {
+fn written(side: &mut Side, now: Instant) -> Vec<(u64, Message)> {
     let mut written = Vec::new();
-    while let Some((session, message)) = side.relation.poll_transmit() {
+    while let Some((session, message)) = side.relation.poll_transmit(now) {
         written.push((session.0, message));
     }
     side.take_events();
@@ -46,7 +46,7 @@ fn of_two_streams_the_one_opened_by_the_lower_name_stays_whichever_came_first() 
                 side.relation.handle_opened(session, by, now);
             }
             let (stays, goes) = if ours_stays { (1, 2) } else { (2, 1) };
-            let written = written(&mut side);
+            let written = written(&mut side, now);
             assert!(written.contains(&duplicate(goes)), "{own}: {written:?}");
             assert!(!written.contains(&duplicate(stays)), "{own}: {written:?}");
             assert_eq!(side.ended, [SessionId(goes)]);
@@ -63,7 +63,7 @@ fn of_two_streams_of_one_opener_the_newer_stays() {
         let mut side = side("east", "west", now);
         side.relation.handle_opened(SessionId(1), by, now);
         side.relation.handle_opened(SessionId(2), by, now);
-        written(&mut side);
+        written(&mut side, now);
         assert_eq!(side.ended, [SessionId(1)]);
     }
 }
@@ -97,7 +97,7 @@ fn a_stream_of_somebody_else_is_ended_with_the_reason() {
     side.relation
         .handle_message(SessionId(1), hello("north"), now, TODAY_MS);
     let goodbye = (1, Message::Goodbye(Farewell::WrongCluster));
-    assert_eq!(written(&mut side), [goodbye]);
+    assert_eq!(written(&mut side, now), [goodbye]);
     assert_eq!(side.ended, [SessionId(1)]);
 }
 
@@ -115,7 +115,7 @@ fn two_that_speak_no_common_version_say_so_until_they_do() {
     side.relation
         .handle_message(SessionId(1), message, now, TODAY_MS);
     let goodbye = (1, Message::Goodbye(Farewell::Incompatible));
-    assert_eq!(written(&mut side), [goodbye]);
+    assert_eq!(written(&mut side, now), [goodbye]);
     assert!(side.stands(Condition::Incompatible, None));
 
     greeting.protocol_min = 0;
@@ -124,7 +124,7 @@ fn two_that_speak_no_common_version_say_so_until_they_do() {
         .handle_opened(SessionId(2), OpenedBy::Peer, now);
     side.relation
         .handle_message(SessionId(2), message, now, TODAY_MS);
-    written(&mut side);
+    written(&mut side, now);
     assert!(!side.stands(Condition::Incompatible, None));
 }
 

@@ -90,7 +90,7 @@ fn a_snapshot_whose_end_never_comes_is_asked_for_again() {
     };
     whole.push(Message::Digest { version, digest });
     tell(&mut west, now, whole);
-    let written = std::iter::from_fn(|| west.relation.poll_transmit());
+    let written = std::iter::from_fn(|| west.relation.poll_transmit(now));
     let asked = written.filter(|(_, message)| *message == Message::Resync);
     assert_eq!(asked.count(), 1);
     tell(&mut west, now, snapshot(5, &["b.shop"]));
@@ -190,7 +190,7 @@ fn entries_before_a_snapshot_are_not_used_and_everything_is_asked_for() {
     let early = Message::upsert(at(5, 6), offer("a.shop", 1));
     tell(&mut west, now, [early]);
     assert_eq!(west.offers(), [""; 0]);
-    let written = std::iter::from_fn(|| west.relation.poll_transmit());
+    let written = std::iter::from_fn(|| west.relation.poll_transmit(now));
     let written: Vec<Message> = written.map(|(_, message)| message).collect();
     assert!(written.contains(&Message::Resync), "{written:?}");
 }
@@ -218,7 +218,7 @@ fn an_entry_that_is_not_understood_is_answered_and_the_others_are_taken() {
         condition: Condition::EntryInvalid,
     };
     tell(&mut west, now, snapshot(5, &["a.shop"]));
-    while west.relation.poll_transmit().is_some() {}
+    while west.relation.poll_transmit(now).is_some() {}
     tell(&mut west, now, [broken(Some("x.shop")), broken(None)]);
     let fine = Message::upsert(at(5, 7), offer("b.shop", 1));
     tell(&mut west, now, [fine]);
@@ -229,7 +229,7 @@ fn an_entry_that_is_not_understood_is_answered_and_the_others_are_taken() {
         service: id("x.shop"),
         condition: Some(Condition::EntryInvalid),
     };
-    assert_eq!(west.relation.poll_transmit(), Some((STREAM, answer)));
+    assert_eq!(west.relation.poll_transmit(now), Some((STREAM, answer)));
 }
 
 #[test]
@@ -267,14 +267,14 @@ fn what_has_no_meaning_ends_the_stream_and_removes_nothing() {
 #[test]
 fn who_asks_for_everything_all_the_time_gets_it_every_five_seconds() {
     let (mut west, now) = west();
-    while west.relation.poll_transmit().is_some() {}
+    while west.relation.poll_transmit(now).is_some() {}
     let mut snapshots = 0;
     for tenth in 0..200 {
         let now = now + SECOND / 10 * tenth;
         west.relation
             .handle_message(STREAM, Message::Resync, now, TODAY_MS);
         west.relation.handle_timeout(now);
-        while let Some((_, message)) = west.relation.poll_transmit() {
+        while let Some((_, message)) = west.relation.poll_transmit(now) {
             snapshots += usize::from(matches!(message, Message::SnapshotBegin { .. }));
         }
     }
@@ -286,7 +286,7 @@ fn who_acknowledges_what_it_was_not_told_is_not_believed() {
     let (mut west, now) = west();
     tell(&mut west, now, [Message::Ack(at(9, 9))]);
     assert_eq!(west.relation.summary().acknowledged, Some(at(0, 0)));
-    while west.relation.poll_transmit().is_some() {}
+    while west.relation.poll_transmit(now).is_some() {}
     tell(&mut west, now, [Message::Ack(at(1, 2))]);
     assert_eq!(west.relation.summary().acknowledged, Some(at(1, 2)));
 }

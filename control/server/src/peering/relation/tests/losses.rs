@@ -73,7 +73,7 @@ fn a_sender_that_lost_what_it_had_told_begins_a_new_instance() {
     let saved = pair.east.saved(pair.now);
     // After the save one is added and one removed, and both are told.
     pair.offer(offers(&["b.shop", "c.shop"]), at(1, 3));
-    pair.run();
+    pair.wait(CONFIRM_INTERVAL);
     assert_eq!(pair.west.offers(), ["b.shop", "c.shop"]);
 
     restart_east(&mut pair, &saved, 2, &["b.shop"]);
@@ -112,7 +112,7 @@ fn a_receiver_that_starts_from_an_old_copy_gets_what_it_lacks() {
     let mut pair = Pair::connected(&["a.shop", "b.shop"]);
     let old = pair.west.saved(pair.now);
     pair.offer(offers(&["b.shop", "c.shop"]), at(1, 3));
-    pair.run();
+    pair.wait(CONFIRM_INTERVAL);
     // The tombstone of a.shop was acknowledged and is gone.
     restart_west(&mut pair, &old);
     pair.connect();
