@@ -29,6 +29,8 @@ mod tests;
 const FIRST_PACKETS: u64 = 32;
 /// The smallest window, in packets: what leaves in one call, once again while that is on its way.
 const LEAST_PACKETS: u64 = 16;
+/// In the start, at most so many times the product is on its way: what doubles each round has to be twice as much.
+const START: f64 = 2.2;
 /// In the start, a round must bring a quarter more than the ones before,
 const FULL_GROWTH: f64 = 1.25;
 /// and after so many that did not, the path is full.
@@ -203,7 +205,8 @@ impl ByRate {
         };
         let target = match self.phase {
             Phase::Start { .. } => {
-                if !is_limited {
+                let most = target(START).unwrap_or(u64::MAX).max(self.initial_window());
+                if !is_limited && self.window_bytes < most {
                     self.window_bytes += acked_bytes;
                 }
                 return;

@@ -188,6 +188,16 @@ fn a_path_is_full_and_its_queue_short() {
 }
 
 #[test]
+fn the_start_fills_a_path_soon_and_loses_little() {
+    for (megabits, rtt_ms) in [(100.0, 10), (200.0, 60)] {
+        let mut path = Path::of(megabits, rtt_ms);
+        let seen = path.go_on(1.0);
+        assert!(seen.megabits() > megabits * 0.5, "{megabits}: {seen:?}");
+        assert!(seen.lost() < 0.06, "{megabits}: {seen:?}");
+    }
+}
+
+#[test]
 fn losses_that_are_not_of_its_making_cost_little() {
     for (loss, share) in [(0.001, 0.94), (0.01, 0.92), (0.05, 0.85)] {
         let mut path = Path::of(100.0, 20);
