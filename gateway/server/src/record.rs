@@ -199,7 +199,7 @@ impl Telemetry {
     }
 
     /// Counts a connection of which the access log says nothing.
-    pub(crate) fn left_out(&self, intake: Intake) {
+    fn left_out(&self, intake: Intake) {
         self.left_out.with_label_values(&[intake.as_str()]).inc();
     }
 

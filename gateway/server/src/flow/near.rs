@@ -97,7 +97,7 @@ pub(super) struct Port {
     is_closed: watch::Sender<bool>,
     /// A flow has gone.
     left: Notify,
-    /// Records of flows that the limits refused: who floods is not to fill the log.
+    /// Lines about flows that the limits refused: who floods is not to fill the log.
     refusals: Throttle,
 }
 
@@ -169,11 +169,9 @@ impl Port {
     }
 
     fn record_refused(&self, shared: &Shared, ends: Ends, refusal: Refusal) {
-        if !self.refusals.lets_pass(Instant::now()) {
-            return shared.telemetry.left_out(Intake::Flow);
-        }
         let now = std::time::Instant::now();
-        let record = Record::open(&shared.telemetry, Intake::Flow, source_of(ends), now);
+        let mut record = Record::open(&shared.telemetry, Intake::Flow, source_of(ends), now);
+        record.is_left_out = !self.refusals.lets_pass(Instant::now());
         record.close(&Carried::default(), Reason::Refused(refusal), now);
     }
 

@@ -18,6 +18,11 @@ async fn a_client_at_its_limit_is_refused_and_its_flows_go_on() {
         .east
         .metric("corinth_datagrams_dropped_total", "flow_limit");
     assert_eq!(dropped, 8.0);
+    // Those are counted too of which the log says nothing.
+    let refused = two
+        .east
+        .metric("corinth_connections_closed_total", "CRN012");
+    assert_eq!(refused, 8.0);
     assert_eq!(first.ask(b"still here").await, b"still here");
 }
 
