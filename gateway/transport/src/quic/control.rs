@@ -194,7 +194,9 @@ impl Probes {
                     if self.is_replaced(link, tunnel) {
                         return control.close().await;
                     }
-                    link.looked(tunnel.look(Instant::now()));
+                    if let Some(looked) = tunnel.look(Instant::now()) {
+                        link.looked(looked);
+                    }
                     if tunnel.renew_at <= shared.now_unix_seconds() {
                         replace(shared, link, tunnel);
                     }
@@ -292,7 +294,9 @@ async fn answering(
                     is_overdue = false;
                     link.set_overdue(tunnel, false);
                     control.answer(way, &pong(shared, link, tunnel, nonce_of(&payload)))?;
-                    link.looked(tunnel.look(heard_at));
+                    if let Some(looked) = tunnel.look(heard_at) {
+                        link.looked(looked);
+                    }
                 }
                 Said { kind: Kind::Drain, .. } => link.set_state(LinkState::Draining),
                 Said { kind: Kind::Close, .. } => return Ok(()),

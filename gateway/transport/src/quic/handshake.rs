@@ -12,14 +12,15 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Shared, Worker,
     acks::Acknowledged,
     code::{code_of, known_failure_of},
     config,
-    tunnel::{Tunnel, Windows},
+    tunnel::Tunnel,
+    window::Windows,
 };
 use crate::{
     Congestion, DialError, DialTarget, TransportKind,
@@ -150,7 +151,7 @@ fn admit(
         leaf.not_after.as_secs().min(own_not_after),
         shared.now_unix_seconds(),
         worker,
-        Windows::new(to_receive, to_send),
+        Windows::new(to_receive, to_send, Instant::now()),
         entered,
     ))
 }

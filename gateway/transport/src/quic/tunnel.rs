@@ -26,7 +26,7 @@ use super::{
     credit::Credits,
     datagram::Inboxes,
     farewell::Farewells,
-    window::{self, Share},
+    window::{self, Seen, Windows},
 };
 use crate::tls::retire_at;
 
@@ -70,36 +70,6 @@ pub(super) struct Tunnel {
     _entered: Entered,
 }
 
-/// What may be on its way, and what is known of the path's size.
-pub(super) struct Windows {
-    to_receive: Share,
-    to_send: Share,
-    received_bytes: u64,
-    sent_bytes: u64,
-    sent_packets: u64,
-    lost_packets: u64,
-    sends: u64,
-    /// How often the peer has said that the window holds it up.
-    blocked: u64,
-    at: Instant,
-}
-
-impl Windows {
-    pub(super) fn new(to_receive: Share, to_send: Share) -> Self {
-        Self {
-            to_receive,
-            to_send,
-            received_bytes: 0,
-            sent_bytes: 0,
-            sent_packets: 0,
-            lost_packets: 0,
-            sends: 0,
-            blocked: 0,
-            at: Instant::now(),
-        }
-    }
-}
-
 /// What a look at a connection found that is new.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looked {
@@ -123,15 +93,14 @@ impl Tunnel {
         not_after: u64,
         now_unix_seconds: u64,
         worker: Worker,
-        mut windows: Windows,
+        windows: Windows,
         entered: Entered,
     ) -> Self {
         let retire_at = retire_at(not_after, now_unix_seconds);
-        quic.set_receive_window(varint(windows.to_receive.bytes()));
-        quic.set_send_window(windows.to_send.bytes());
+        quic.set_receive_window(varint(windows.to_receive()));
+        quic.set_send_window(windows.to_send());
         quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
         quic.set_max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS_MAX));
-        windows.received_bytes = quic.stats().udp_rx.bytes;
         Self {
             acknowledged,
             peer: Arc::new(peer),
@@ -144,7 +113,7 @@ impl Tunnel {
             farewells: Farewells::default(),
             credits: Credits::default(),
             rate: AtomicU64::new(0),
-            stream_max_bytes: AtomicU64::new(window::of_a_stream(windows.to_receive.bytes())),
+            stream_max_bytes: AtomicU64::new(window::of_a_stream(windows.to_receive())),
             windows: Mutex::new(windows),
             is_overdue: AtomicBool::new(false),
             is_dead: watch::Sender::new(false),
@@ -153,47 +122,36 @@ impl Tunnel {
         }
     }
 
-    /// Looks what the path has carried since the last time, and fits the windows to it.
-    pub(super) fn look(&self, now: Instant) -> Looked {
+    /// Looks what the path has carried since the last time, and fits the windows to it. `None` if that was just now.
+    pub(super) fn look(&self, now: Instant) -> Option<Looked> {
         let stats = self.quic.stats();
         let path = stats.path;
-        let mut windows = self.windows.lock();
-        let received = stats.udp_rx.bytes.saturating_sub(windows.received_bytes);
-        let elapsed = now.duration_since(windows.at);
-        let sent = stats.udp_tx.bytes.saturating_sub(windows.sent_bytes);
-        windows.received_bytes = stats.udp_rx.bytes;
-        windows.sent_bytes = stats.udp_tx.bytes;
-        windows.at = now;
-        let per_second = (received + sent) as f64 / elapsed.as_secs_f64().max(f64::EPSILON);
-        self.rate.store(per_second as u64, Relaxed);
-        let looked = Looked {
-            rtt: path.rtt,
-            sent_packets: path.sent_packets.saturating_sub(windows.sent_packets),
-            lost_packets: path.lost_packets.saturating_sub(windows.lost_packets),
-            sends: stats.udp_tx.ios - windows.sends,
-            congestion_window_bytes: path.cwnd,
-            mtu_bytes: path.current_mtu,
+        let seen = Seen {
+            received_bytes: stats.udp_rx.bytes,
+            sent_bytes: stats.udp_tx.bytes,
+            sent_packets: path.sent_packets,
+            lost_packets: path.lost_packets,
+            sends: stats.udp_tx.ios,
+            blocked: stats.frame_rx.data_blocked,
         };
-        // Counted anew where the path has changed.
-        windows.sent_packets = path.sent_packets;
-        windows.lost_packets = path.lost_packets;
-        windows.sends = stats.udp_tx.ios;
-        let mut wanted = window::wanted(received, elapsed, path.rtt);
-        let blocked = stats.frame_rx.data_blocked;
-        if blocked != std::mem::replace(&mut windows.blocked, blocked) {
-            // Streams that nobody reads have taken it: the others need one as well.
-            wanted = wanted.max(windows.to_receive.bytes() * 2);
-        }
-        if windows.to_receive.grow(wanted) {
-            let bytes = windows.to_receive.bytes();
+        let mut windows = self.windows.lock();
+        let passed = windows.handle_look(seen, now)?;
+        self.rate.store(passed.rate(), Relaxed);
+        if windows.fit(&passed, path.rtt, path.cwnd) {
+            let bytes = windows.to_receive();
             self.quic.set_receive_window(varint(bytes));
+            self.quic.set_send_window(windows.to_send());
             self.stream_max_bytes
                 .store(window::of_a_stream(bytes), Relaxed);
         }
-        if windows.to_send.grow(window::to_send(path.cwnd)) {
-            self.quic.set_send_window(windows.to_send.bytes());
-        }
-        looked
+        Some(Looked {
+            rtt: path.rtt,
+            sent_packets: passed.sent_packets,
+            lost_packets: passed.lost_packets,
+            sends: passed.sends,
+            congestion_window_bytes: path.cwnd,
+            mtu_bytes: path.current_mtu,
+        })
     }
 
     /// The largest window that a stream may have on it now.

@@ -8,11 +8,14 @@
 //! A peer issues the identities of its gateways itself, so what counts is its trust domain: however many connections its
 //! gateways make, they have no more than a part of the budget.
 
+mod fit;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corinth_model::TrustDomain;
 use parking_lot::Mutex;
 
+pub(super) use self::fit::{Seen, Windows};
 use super::credit;
 
 /// What a connection is given while there is plenty: enough to begin with, as it grows within a few looks at the path.
@@ -154,7 +157,7 @@ pub(super) fn of_a_stream(connection_bytes: u64) -> u64 {
 }
 
 /// A few times what is on its way when `bytes` arrive in `elapsed`: a window that size is never what holds a path up.
-pub(super) fn wanted(bytes: u64, elapsed: Duration, rtt: Duration) -> u64 {
+fn wanted(bytes: u64, elapsed: Duration, rtt: Duration) -> u64 {
     let elapsed_us = elapsed.as_micros().max(1);
     let product =
         u128::from(bytes) * u128::from(WINDOWS_PER_PATH) * rtt.max(credit::RTT_MIN).as_micros()
@@ -163,7 +166,7 @@ pub(super) fn wanted(bytes: u64, elapsed: Duration, rtt: Duration) -> u64 {
 }
 
 /// What we may hold for a peer whose path takes `congestion_window_bytes` at once.
-pub(super) fn to_send(congestion_window_bytes: u64) -> u64 {
+fn to_send(congestion_window_bytes: u64) -> u64 {
     congestion_window_bytes.saturating_mul(CONGESTION_WINDOWS)
 }
 
