@@ -125,7 +125,8 @@ pub struct QuicSettings {
     /// dials.
     pub congestions: Congestions,
     /// What all peers together may send that nobody here has read yet, in bytes; and as much again what we may send them
-    /// that they have not acknowledged.
+    /// that they have not acknowledged. No peer has more than half of it. What it was given before and did not use is given
+    /// to others; if it uses that as well, it has twice as much until that is read.
     pub window_budget_bytes: u64,
     /// Secrets of this gateway's slot.
     pub keys: QuicKeys,

@@ -26,7 +26,7 @@ use super::{
     credit::Credits,
     datagram::Inboxes,
     farewell::Farewells,
-    window::{self, Seen, Windows},
+    window::{self, Seen, Shape, Windows},
 };
 use crate::tls::retire_at;
 
@@ -62,6 +62,8 @@ pub(super) struct Tunnel {
     pub(super) credits: Credits,
     windows: Mutex<Windows>,
     stream_max_bytes: AtomicU64,
+    /// What was read on its streams.
+    read_bytes: AtomicU64,
     /// Bytes in a second that pass on it, in both directions together.
     rate: AtomicU64,
     is_overdue: AtomicBool,
@@ -112,6 +114,7 @@ impl Tunnel {
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
             credits: Credits::default(),
+            read_bytes: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             stream_max_bytes: AtomicU64::new(window::of_a_stream(windows.to_receive())),
             windows: Mutex::new(windows),
@@ -133,11 +136,16 @@ impl Tunnel {
             lost_packets: path.lost_packets,
             sends: stats.udp_tx.ios,
             blocked: stats.frame_rx.data_blocked,
+            read_bytes: self.read_bytes.load(Relaxed),
+        };
+        let shape = Shape {
+            rtt: path.rtt,
+            congestion_window_bytes: path.cwnd,
         };
         let mut windows = self.windows.lock();
         let passed = windows.handle_look(seen, now)?;
         self.rate.store(passed.rate(), Relaxed);
-        if windows.fit(&passed, path.rtt, path.cwnd) {
+        if windows.fit(&passed, shape, *self.streams.borrow() > 0) {
             let bytes = windows.to_receive();
             self.quic.set_receive_window(varint(bytes));
             self.quic.set_send_window(windows.to_send());
@@ -157,6 +165,11 @@ impl Tunnel {
     /// The largest window that a stream may have on it now.
     pub(super) fn stream_max_bytes(&self) -> u64 {
         self.stream_max_bytes.load(Relaxed)
+    }
+
+    /// So many bytes were read on one of its streams.
+    pub(super) fn handle_read(&self, bytes: u64) {
+        self.read_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Bytes in a second that passed on it lately, in both directions together.

@@ -3,6 +3,9 @@
 //! A window is credit: memory is used only where a reader stops while its peer goes on. Each connection is given credit
 //! when its peer has proved who it is, the less the more is given already, and more when its path turns out to hold more.
 //!
+//! What a connection has had no use for lately is given back. What its peer was told once cannot be taken back from it
+//! before it has used it up, though; so what peers could still use beyond their windows is bounded as well.
+//!
 //! What we hold for peers until they have acknowledged it has a budget of the same kind.
 //!
 //! A peer issues the identities of its gateways itself, so what counts is its trust domain: however many connections its
@@ -15,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use corinth_model::TrustDomain;
 use parking_lot::Mutex;
 
-pub(super) use self::fit::{Seen, Windows};
+pub(super) use self::fit::{Seen, Shape, Windows};
 use super::credit;
 
 /// What a connection is given while there is plenty: enough to begin with, as it grows within a few looks at the path.
@@ -52,29 +55,62 @@ pub(super) struct Budget {
 #[derive(Debug, Default)]
 struct Given {
     bytes: u64,
-    to_peers: BTreeMap<TrustDomain, u64>,
+    /// Given back although the peers could still use it.
+    promised_bytes: u64,
+    to_peers: BTreeMap<TrustDomain, ToPeer>,
+}
+
+/// What is given to one peer.
+#[derive(Debug, Default)]
+struct ToPeer {
+    bytes: u64,
+    promised_bytes: u64,
 }
 
 impl Given {
     /// Gives as much of `bytes` as this peer may have, and no more than `least_bytes` where little is left for it.
     fn give(&mut self, total_bytes: u64, peer: &TrustDomain, bytes: u64, least_bytes: u64) -> u64 {
-        let to_peer = self.to_peers.entry(peer.clone()).or_insert(0);
+        let to_peer = self.to_peers.entry(peer.clone()).or_default();
         let peers_bytes = total_bytes / PEERS_PER_BUDGET;
         let left = total_bytes.saturating_sub(self.bytes);
-        let left_for_peer = peers_bytes.saturating_sub(*to_peer);
-        let plenty = (peers_bytes - peers_bytes / RESERVE).saturating_sub(*to_peer);
+        let left_for_peer = peers_bytes.saturating_sub(to_peer.bytes);
+        let plenty = (peers_bytes - peers_bytes / RESERVE).saturating_sub(to_peer.bytes);
         let part = (plenty / PART_OF_THE_PEERS).max(least_bytes);
         let given = bytes.min(part).min(left).min(left_for_peer);
-        *to_peer += given;
+        to_peer.bytes += given;
         self.bytes += given;
         given
     }
 
     fn take_back(&mut self, peer: &TrustDomain, bytes: u64) {
         self.bytes -= bytes;
+        self.change(peer, |to_peer| to_peer.bytes -= bytes);
+    }
+
+    /// Takes as much of `bytes` back as the peer may still use then. Its promises are never more than its part, and those of
+    /// all never more than the budget.
+    fn take_back_promised(&mut self, total_bytes: u64, peer: &TrustDomain, bytes: u64) -> u64 {
+        let to_peer = self.to_peers.entry(peer.clone()).or_default();
+        let left_for_peer = (total_bytes / PEERS_PER_BUDGET).saturating_sub(to_peer.promised_bytes);
+        let left = total_bytes.saturating_sub(self.promised_bytes);
+        let promised = bytes.min(left).min(left_for_peer);
+        to_peer.promised_bytes += promised;
+        self.promised_bytes += promised;
+        self.take_back(peer, promised);
+        promised
+    }
+
+    /// The peer has used so much of what it was promised, or can use it no more.
+    fn keep_promise(&mut self, peer: &TrustDomain, bytes: u64) {
+        self.promised_bytes -= bytes;
+        self.change(peer, |to_peer| to_peer.promised_bytes -= bytes);
+    }
+
+    /// Who has nothing is forgotten.
+    fn change(&mut self, peer: &TrustDomain, change: impl FnOnce(&mut ToPeer)) {
         if let Some(to_peer) = self.to_peers.get_mut(peer) {
-            *to_peer -= bytes;
-            if *to_peer == 0 {
+            change(to_peer);
+            if to_peer.bytes == 0 && to_peer.promised_bytes == 0 {
                 self.to_peers.remove(peer);
             }
         }
@@ -112,7 +148,9 @@ impl Budget {
         let share = Share {
             budget: Arc::clone(self),
             peer: peer.clone(),
+            first_bytes: bytes,
             bytes,
+            promised_bytes: 0,
         };
         (bytes >= OFFER_MIN_BYTES).then_some(share)
     }
@@ -123,16 +161,20 @@ impl Budget {
 pub(super) struct Share {
     budget: Arc<Budget>,
     peer: TrustDomain,
+    /// What it began with.
+    first_bytes: u64,
     bytes: u64,
+    /// Given back, and the peer could still use it.
+    promised_bytes: u64,
 }
 
 impl Share {
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Grows to `wanted_bytes`, or as far as the budget goes. `true` if it grew.
-    pub(super) fn grow(&mut self, wanted_bytes: u64) -> bool {
+    fn grow(&mut self, wanted_bytes: u64) -> bool {
         let wanted = wanted_bytes
             .min(WINDOW_MAX_BYTES)
             .saturating_sub(self.bytes);
@@ -143,11 +185,47 @@ impl Share {
         self.bytes += more;
         more > 0
     }
+
+    /// Gives back what is beyond `wanted_bytes` and what it began with, if that is half of it. `true` if so.
+    fn shrink(&mut self, wanted_bytes: u64) -> bool {
+        let less = self.unwanted(wanted_bytes);
+        self.budget.given.lock().take_back(&self.peer, less);
+        self.bytes -= less;
+        less > 0
+    }
+
+    /// The same where the peer was told what it has: it can still use that until so much more was read.
+    fn shrink_promised(&mut self, wanted_bytes: u64) -> bool {
+        let less = self.unwanted(wanted_bytes);
+        let total = self.budget.total_bytes;
+        let mut given = self.budget.given.lock();
+        let less = given.take_back_promised(total, &self.peer, less);
+        self.bytes -= less;
+        self.promised_bytes += less;
+        less > 0
+    }
+
+    fn unwanted(&self, wanted_bytes: u64) -> u64 {
+        let kept = wanted_bytes.max(self.first_bytes);
+        let less = self.bytes.saturating_sub(kept);
+        if less < self.bytes / 2 { 0 } else { less }
+    }
+
+    /// So many bytes were read that the peer has sent: as many of what it was promised are used up.
+    fn handle_read(&mut self, bytes: u64) {
+        let used = bytes.min(self.promised_bytes);
+        if used > 0 {
+            self.promised_bytes -= used;
+            self.budget.given.lock().keep_promise(&self.peer, used);
+        }
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.given.lock().take_back(&self.peer, self.bytes);
+        let mut given = self.budget.given.lock();
+        given.keep_promise(&self.peer, self.promised_bytes);
+        given.take_back(&self.peer, self.bytes);
     }
 }
 
@@ -230,6 +308,40 @@ mod tests {
         let mut late = others.into_iter().last().unwrap();
         assert_eq!(late.bytes(), OFFER_MIN_BYTES);
         assert!(late.grow(OFFER_MAX_BYTES));
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_for_others_and_promises_are_bounded_too() {
+        let budget = Budget::new(TOTAL);
+        let grown = |number| {
+            let mut share = budget.give(&peer(number)).unwrap();
+            while share.grow(u64::MAX) {}
+            share
+        };
+        let mut share = grown(0);
+        let before = share.bytes();
+        assert!(!share.shrink_promised(before / 2 + 1), "much of it is used");
+        assert!(share.shrink_promised(0));
+        assert_eq!(share.bytes(), OFFER_MAX_BYTES);
+        assert_eq!(share.promised_bytes, before - OFFER_MAX_BYTES);
+        assert_eq!(budget.given.lock().bytes, OFFER_MAX_BYTES);
+        // Again and again: it still could use all of it at once.
+        let mut shares = vec![share];
+        for _ in 0..8 {
+            let mut another = grown(0);
+            another.shrink_promised(0);
+            shares.push(another);
+        }
+        let promised = shares.iter().map(|share| share.promised_bytes).sum::<u64>();
+        assert_eq!(promised, TOTAL / 2);
+        // What was read of it is no longer promised.
+        shares[0].handle_read(before);
+        assert_eq!(shares[0].promised_bytes, 0);
+        let left = promised - (before - OFFER_MAX_BYTES);
+        assert_eq!(budget.given.lock().promised_bytes, left);
+        drop(shares);
+        assert_eq!(budget.given.lock().promised_bytes, 0);
+        assert!(budget.given.lock().to_peers.is_empty());
     }
 
     #[test]

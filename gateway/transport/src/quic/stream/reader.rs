@@ -108,6 +108,7 @@ impl Reader {
     /// So many bytes of what was lent were taken.
     pub(super) fn take(&mut self, place: &Place, bytes: usize) {
         self.advance(bytes);
+        place.tunnel.handle_read(bytes as u64);
         self.grant(place, bytes);
     }
 
