@@ -1,32 +1,79 @@
-//! How many connections one gateway of a peer has with us.
+//! How many connections one gateway of a peer has with us, and which of them its link cannot do without.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use corinth_model::GatewayId;
 use parking_lot::Mutex;
+
+use super::{tunnel::Term, window::Rank};
 
 /// Connections of one gateway at once. It needs one for each worker of either side, and others for a while: beside one that
 /// expires, or that is silent, and for a moment where it finds that it has one already. One that was replaced counts for as
 /// long as there are streams on it, which may be days.
 pub const CONNECTIONS_MAX: u32 = 64;
 
-/// Counts the connections of each gateway.
+/// Which of two gateways has dialled a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialler {
+    We,
+    Peer,
+}
+
+/// The connections of each gateway.
 #[derive(Debug, Default)]
-pub(super) struct Connections(Mutex<BTreeMap<GatewayId, u32>>);
+pub(super) struct Connections {
+    by_gateway: Mutex<BTreeMap<GatewayId, Vec<Known>>>,
+    entered: AtomicU64,
+}
+
+/// What matters of one connection to others of its gateway.
+#[derive(Debug)]
+struct Known {
+    number: u64,
+    dialler: Dialler,
+    /// 0 if nothing comes back on it.
+    renew_at: u64,
+}
 
 impl Connections {
-    /// A place for one more connection with `peer`, if there is one.
-    pub(super) fn enter(self: &Arc<Self>, peer: &GatewayId) -> Option<Entered> {
-        let mut counts = self.0.lock();
-        let count = counts.entry(peer.clone()).or_insert(0);
-        if *count >= CONNECTIONS_MAX {
+    /// A place for one more connection with `peer`, if there is one. It is the first one if its dialler has no other that
+    /// lives and is not about to be replaced.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        peer: &GatewayId,
+        dialler: Dialler,
+        term: Term,
+        now_unix_seconds: u64,
+    ) -> Option<Entered> {
+        let mut by_gateway = self.by_gateway.lock();
+        let others = by_gateway.entry(peer.clone()).or_default();
+        if others.len() >= CONNECTIONS_MAX as usize {
             return None;
         }
-        *count += 1;
-        drop(counts);
+        let lasts = |other: &Known| other.dialler == dialler && other.renew_at > now_unix_seconds;
+        let rank = if others.iter().any(lasts) {
+            Rank::Further
+        } else {
+            Rank::First
+        };
+        let number = self.entered.fetch_add(1, Relaxed);
+        others.push(Known {
+            number,
+            dialler,
+            renew_at: term.renew_at,
+        });
+        drop(by_gateway);
         Some(Entered {
             connections: Arc::clone(self),
             peer: peer.clone(),
+            rank,
+            number,
         })
     }
 }
@@ -36,16 +83,83 @@ impl Connections {
 pub(super) struct Entered {
     connections: Arc<Connections>,
     peer: GatewayId,
+    pub(super) rank: Rank,
+    number: u64,
+}
+
+impl Entered {
+    /// Nothing comes back on it: whoever dials after it may well be its successor.
+    pub(super) fn set_dead(&self) {
+        let mut by_gateway = self.connections.by_gateway.lock();
+        let others = by_gateway.get_mut(&self.peer).into_iter().flatten();
+        for known in others.filter(|known| known.number == self.number) {
+            known.renew_at = 0;
+        }
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let mut counts = self.connections.0.lock();
-        if let Some(count) = counts.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.peer);
+        let mut by_gateway = self.connections.by_gateway.lock();
+        if let Some(others) = by_gateway.get_mut(&self.peer) {
+            others.retain(|known| known.number != self.number);
+            if others.is_empty() {
+                by_gateway.remove(&self.peer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corinth_model::{Slot, TrustDomain};
+
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+    const DAY: u64 = 86_400;
+
+    fn gateway() -> GatewayId {
+        GatewayId {
+            trust_domain: TrustDomain::parse("peer.test").unwrap(),
+            slot: Slot::parse("0").unwrap(),
+        }
+    }
+
+    #[test]
+    fn each_side_has_a_first_connection_and_so_has_its_successor() {
+        let connections = Arc::<Connections>::default();
+        let enter = |dialler, now| {
+            let term = Term::of(NOW + DAY, NOW);
+            connections.enter(&gateway(), dialler, term, now).unwrap()
+        };
+        let first = enter(Dialler::We, NOW);
+        let further = enter(Dialler::We, NOW);
+        let peers = enter(Dialler::Peer, NOW);
+        let ranks = [&first, &further, &peers].map(|entered| entered.rank);
+        assert_eq!(ranks, [Rank::First, Rank::Further, Rank::First]);
+        // When it is time to replace them, none of them counts.
+        assert_eq!(enter(Dialler::We, NOW + DAY).rank, Rank::First);
+        // Nor does one whose gateway is silent.
+        assert_eq!(enter(Dialler::Peer, NOW).rank, Rank::Further);
+        peers.set_dead();
+        assert_eq!(enter(Dialler::Peer, NOW).rank, Rank::First);
+        drop((first, further));
+        assert_eq!(enter(Dialler::We, NOW).rank, Rank::First);
+        drop(peers);
+        assert!(connections.by_gateway.lock().is_empty());
+    }
+
+    #[test]
+    fn a_gateway_has_so_many_connections_and_no_more() {
+        let connections = Arc::<Connections>::default();
+        let enter = || {
+            let term = Term::of(NOW + DAY, NOW);
+            connections.enter(&gateway(), Dialler::Peer, term, NOW)
+        };
+        let mut entered: Vec<_> = (0..CONNECTIONS_MAX).map(|_| enter().unwrap()).collect();
+        assert!(enter().is_none());
+        entered.pop();
+        assert!(enter().is_some());
     }
 }

@@ -197,7 +197,7 @@ impl Probes {
                     if let Some(looked) = tunnel.look(Instant::now()) {
                         link.looked(looked);
                     }
-                    if tunnel.renew_at <= shared.now_unix_seconds() {
+                    if tunnel.term.renew_at <= shared.now_unix_seconds() {
                         replace(shared, link, tunnel);
                     }
                     self.probe(tunnel, &mut control)?;

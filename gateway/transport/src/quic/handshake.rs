@@ -19,7 +19,8 @@ use super::{
     acks::Acknowledged,
     code::{code_of, known_failure_of},
     config,
-    tunnel::Tunnel,
+    connections::Dialler,
+    tunnel::{Term, Tunnel},
     window::Windows,
 };
 use crate::{
@@ -81,7 +82,8 @@ pub(super) async fn dial(
     let quic = secured
         .await
         .map_err(|_| DialError::HandshakeTimeout { address })??;
-    admit(shared, quic, acknowledged, own_not_after, worker).map_err(refused)
+    let handshake = (quic, acknowledged);
+    admit(shared, handshake, own_not_after, worker, Dialler::We).map_err(refused)
 }
 
 /// Finishes the handshake of somebody who dialled us.
@@ -106,23 +108,17 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
         .await
         .map_err(|_| AcceptError::Timeout)?
         .map_err(|error| refused(witness.explain(&error)))?;
-    admit(
-        shared,
-        quic,
-        acknowledged,
-        own_not_after,
-        shared.worker_here(),
-    )
-    .map_err(refused)
+    let (handshake, worker) = ((quic, acknowledged), shared.worker_here());
+    admit(shared, handshake, own_not_after, worker, Dialler::Peer).map_err(refused)
 }
 
 /// Reads who the verified peer is from its certificate.
 fn admit(
     shared: &Shared,
-    quic: quinn::Connection,
-    acknowledged: Acknowledged,
+    (quic, acknowledged): (quinn::Connection, Acknowledged),
     own_not_after: u64,
     worker: Worker,
+    dialler: Dialler,
 ) -> Result<Tunnel, (Failure, String)> {
     let agreed = quic.handshake_data().and_then(downcast::<HandshakeData>);
     if agreed.and_then(|agreed| agreed.protocol).as_deref() != Some(ALPN) {
@@ -136,10 +132,16 @@ fn admit(
     let leaf =
         peer_gateway(&certificates).map_err(|failure| (failure, failure.summary().to_owned()))?;
     let peer = leaf.gateway;
-    let entered = shared.connections.enter(&peer);
-    let to_receive = shared.to_receive.give(&peer.trust_domain);
-    let to_send = shared.to_send.give(&peer.trust_domain);
-    let (Some(entered), Some(to_receive), Some(to_send)) = (entered, to_receive, to_send) else {
+    let now = shared.now_unix_seconds();
+    let term = Term::of(leaf.not_after.as_secs().min(own_not_after), now);
+    let placed = shared.connections.enter(&peer, dialler, term, now);
+    let placed = placed.and_then(|entered| {
+        let to_receive = shared.to_receive.give(&peer.trust_domain, entered.rank)?;
+        let to_send = shared.to_send.give(&peer.trust_domain, entered.rank)?;
+        let windows = Windows::new(to_receive, to_send, Instant::now());
+        Some((entered, windows))
+    });
+    let Some((entered, windows)) = placed else {
         quic.close(code_of(Failure::TooManyConnections), b"");
         let detail = format!("{peer} has as many connections as it may");
         return Err((Failure::TooManyConnections, detail));
@@ -148,10 +150,9 @@ fn admit(
         quic,
         acknowledged,
         peer,
-        leaf.not_after.as_secs().min(own_not_after),
-        shared.now_unix_seconds(),
+        term,
         worker,
-        Windows::new(to_receive, to_send, Instant::now()),
+        windows,
         entered,
     ))
 }

@@ -251,7 +251,7 @@ impl QuicLink {
         let live = self.live.lock();
         let is_open = |one: &&Live| {
             let tunnel = &one.tunnel;
-            tunnel.retire_at > now_unix_seconds && tunnel.is_open()
+            tunnel.term.retire_at > now_unix_seconds && tunnel.is_open()
         };
         let mut usable: Vec<&Live> = Vec::new();
         for one in live.iter().rev().filter(is_open) {

@@ -23,7 +23,7 @@ pub(super) async fn streams(shared: Arc<Shared>, link: Arc<QuicLink>, tunnel: Ar
         tokio::spawn(serve(
             Arc::clone(&shared),
             Arc::clone(&link),
-            tunnel.not_after,
+            tunnel.term.not_after,
             stream,
         ));
     }

@@ -94,8 +94,8 @@ impl QuicStream {
     /// When the certificates of its connection expire.
     pub(crate) fn expiry(&self) -> Expiry {
         Expiry {
-            retire_at: self.place.tunnel.retire_at,
-            not_after: self.place.tunnel.not_after,
+            retire_at: self.place.tunnel.term.retire_at,
+            not_after: self.place.tunnel.term.not_after,
         }
     }
 

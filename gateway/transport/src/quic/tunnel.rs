@@ -39,6 +39,29 @@ const NO_ERROR: VarInt = VarInt::from_u32(0);
 /// What was sent on streams that are over has this long to arrive before their connection ends.
 const ARRIVING: Duration = Duration::from_secs(1);
 
+/// Until when a connection is of use, in Unix seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Term {
+    /// When the earlier of both leaves expires: no stream opens after it.
+    pub(super) not_after: u64,
+    /// From then on we open no stream on it any more: somewhat earlier, as the peer's clock decides too.
+    pub(super) retire_at: u64,
+    /// From then on its successor is dialled: as much earlier again, so that there is time to fail.
+    pub(super) renew_at: u64,
+}
+
+impl Term {
+    /// That of a connection made now.
+    pub(super) fn of(not_after: u64, now_unix_seconds: u64) -> Self {
+        let retire_at = retire_at(not_after, now_unix_seconds);
+        Self {
+            not_after,
+            retire_at,
+            renew_at: retire_at.saturating_sub(not_after - retire_at),
+        }
+    }
+}
+
 /// One authenticated QUIC connection of a link.
 pub(super) struct Tunnel {
     pub(super) quic: quinn::Connection,
@@ -46,12 +69,7 @@ pub(super) struct Tunnel {
     pub(super) peer: Arc<GatewayId>,
     /// Who drives it.
     pub(super) worker: Worker,
-    /// Unix seconds at which the earlier of both leaves expires: no stream opens after it.
-    pub(super) not_after: u64,
-    /// Unix seconds from which we open no stream on it any more: somewhat earlier, as the peer's clock decides too.
-    pub(super) retire_at: u64,
-    /// Unix seconds from which its successor is dialled: as much earlier again, so that there is time to fail.
-    pub(super) renew_at: u64,
+    pub(super) term: Term,
     /// What comes beside its streams.
     pub(super) inboxes: Inboxes,
     /// Streams open on it, by either side.
@@ -69,7 +87,7 @@ pub(super) struct Tunnel {
     is_overdue: AtomicBool,
     /// Nothing comes back on it any more, as far as its probes say.
     is_dead: watch::Sender<bool>,
-    _entered: Entered,
+    entered: Entered,
 }
 
 /// What a look at a connection found that is new.
@@ -92,13 +110,11 @@ impl Tunnel {
         quic: quinn::Connection,
         acknowledged: Acknowledged,
         peer: GatewayId,
-        not_after: u64,
-        now_unix_seconds: u64,
+        term: Term,
         worker: Worker,
         windows: Windows,
         entered: Entered,
     ) -> Self {
-        let retire_at = retire_at(not_after, now_unix_seconds);
         quic.set_receive_window(varint(windows.to_receive()));
         quic.set_send_window(windows.to_send());
         quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
@@ -107,9 +123,7 @@ impl Tunnel {
             acknowledged,
             peer: Arc::new(peer),
             worker,
-            not_after,
-            retire_at,
-            renew_at: retire_at.saturating_sub(not_after - retire_at),
+            term,
             inboxes: Inboxes::default(),
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
@@ -120,7 +134,7 @@ impl Tunnel {
             windows: Mutex::new(windows),
             is_overdue: AtomicBool::new(false),
             is_dead: watch::Sender::new(false),
-            _entered: entered,
+            entered,
             quic,
         }
     }
@@ -180,6 +194,7 @@ impl Tunnel {
     /// Nothing comes back on it, whatever other connections of its link do.
     pub(super) fn set_dead(&self) {
         self.is_dead.send_replace(true);
+        self.entered.set_dead();
     }
 
     /// Resolves when nothing comes back on it any more.

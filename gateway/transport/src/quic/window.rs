@@ -25,8 +25,8 @@ use super::credit;
 const OFFER_MAX_BYTES: u64 = 4 << 20;
 /// What a connection is given when little is left; with less it is of no use.
 const OFFER_MIN_BYTES: u64 = 512 << 10;
-/// This part of the budget, and of what a peer may have of it, is given in pieces of that size alone, so that there is
-/// something for many.
+/// This part of the budget, and of what a peer may have of it, is given in pieces of that size alone and to the first
+/// connections of gateways alone, so that there is something for many.
 const RESERVE: u64 = 4;
 /// All connections of one peer are given at most this part of the budget.
 const PEERS_PER_BUDGET: u64 = 2;
@@ -43,6 +43,27 @@ const WINDOW_MAX_BYTES: u64 = 64 << 20;
 const PART_OF_THE_REST: u64 = 4;
 /// Of what is left of that for its peer, this part.
 const PART_OF_THE_PEERS: u64 = 2;
+/// And one that begins is given at most this part of that.
+const OFFERS_OF_THE_PEERS: u64 = 16;
+
+/// Which of the connections with one gateway one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// The first one that one of both sides has dialled, or its successor: without it there is no link.
+    First,
+    /// One more, for another worker. It gives way: the reserve is not for it.
+    Further,
+}
+
+impl Rank {
+    /// What of so many bytes there is for it.
+    fn part(self, bytes: u64) -> u64 {
+        match self {
+            Self::First => bytes,
+            Self::Further => bytes - bytes / RESERVE,
+        }
+    }
+}
 
 /// The credit that all connections share.
 #[derive(Debug)]
@@ -68,15 +89,33 @@ struct ToPeer {
 }
 
 impl Given {
-    /// Gives as much of `bytes` as this peer may have, and no more than `least_bytes` where little is left for it.
-    fn give(&mut self, total_bytes: u64, peer: &TrustDomain, bytes: u64, least_bytes: u64) -> u64 {
+    /// Gives what a connection is to begin with: as much of `bytes` as this peer may have, and little where little is left.
+    fn offer(&mut self, total_bytes: u64, peer: &TrustDomain, rank: Rank, bytes: u64) -> u64 {
+        let part = self.plenty(total_bytes, peer) / OFFERS_OF_THE_PEERS;
+        let bytes = bytes.min(round(part));
+        self.give(total_bytes, peer, rank, bytes)
+    }
+
+    /// Gives more of what is left beyond the reserve.
+    fn add(&mut self, total_bytes: u64, peer: &TrustDomain, bytes: u64) -> u64 {
+        let part = self.plenty(total_bytes, peer) / PART_OF_THE_PEERS;
+        let bytes = bytes.min(self.part(total_bytes)).min(part);
+        self.give(total_bytes, peer, Rank::Further, bytes)
+    }
+
+    /// What is left for a peer beyond the reserve.
+    fn plenty(&self, total_bytes: u64, peer: &TrustDomain) -> u64 {
+        let given = self.to_peers.get(peer).map_or(0, |to_peer| to_peer.bytes);
+        let plenty = Rank::Further.part(total_bytes / PEERS_PER_BUDGET);
+        plenty.saturating_sub(given)
+    }
+
+    fn give(&mut self, total_bytes: u64, peer: &TrustDomain, rank: Rank, bytes: u64) -> u64 {
         let to_peer = self.to_peers.entry(peer.clone()).or_default();
-        let peers_bytes = total_bytes / PEERS_PER_BUDGET;
-        let left = total_bytes.saturating_sub(self.bytes);
+        let left = rank.part(total_bytes).saturating_sub(self.bytes);
+        let peers_bytes = rank.part(total_bytes / PEERS_PER_BUDGET);
         let left_for_peer = peers_bytes.saturating_sub(to_peer.bytes);
-        let plenty = (peers_bytes - peers_bytes / RESERVE).saturating_sub(to_peer.bytes);
-        let part = (plenty / PART_OF_THE_PEERS).max(least_bytes);
-        let given = bytes.min(part).min(left).min(left_for_peer);
+        let given = bytes.min(left).min(left_for_peer);
         to_peer.bytes += given;
         self.bytes += given;
         given
@@ -118,7 +157,7 @@ impl Given {
 
     /// What may be given to one connection that wants as much as it can have.
     fn part(&self, total_bytes: u64) -> u64 {
-        let plenty = total_bytes - total_bytes / RESERVE;
+        let plenty = Rank::Further.part(total_bytes);
         plenty.saturating_sub(self.bytes) / PART_OF_THE_REST
     }
 }
@@ -133,17 +172,15 @@ impl Budget {
 
     /// What a connection made now is given, if its peer has not had its part.
     fn offer(&self) -> u64 {
-        let part = self.given.lock().part(self.total_bytes);
-        let part = part.clamp(OFFER_MIN_BYTES, OFFER_MAX_BYTES);
-        1 << part.ilog2()
+        round(self.given.lock().part(self.total_bytes))
     }
 
     /// Gives what a connection is to begin with to a peer that has proved who it is; `None` if nothing of use is left
     /// for it.
-    pub(super) fn give(self: &Arc<Self>, peer: &TrustDomain) -> Option<Share> {
+    pub(super) fn give(self: &Arc<Self>, peer: &TrustDomain, rank: Rank) -> Option<Share> {
         let bytes = self.offer();
         let mut given = self.given.lock();
-        let bytes = given.give(self.total_bytes, peer, bytes, OFFER_MIN_BYTES);
+        let bytes = given.offer(self.total_bytes, peer, rank, bytes);
         drop(given);
         let share = Share {
             budget: Arc::clone(self),
@@ -180,8 +217,7 @@ impl Share {
             .saturating_sub(self.bytes);
         let total = self.budget.total_bytes;
         let mut given = self.budget.given.lock();
-        let part = wanted.min(given.part(total));
-        let more = given.give(total, &self.peer, part, 0);
+        let more = given.add(total, &self.peer, wanted);
         self.bytes += more;
         more > 0
     }
@@ -229,6 +265,12 @@ impl Drop for Share {
     }
 }
 
+/// Of so much that may be given, what a connection begins with.
+fn round(bytes: u64) -> u64 {
+    let bytes = bytes.clamp(OFFER_MIN_BYTES, OFFER_MAX_BYTES);
+    1 << bytes.ilog2()
+}
+
 /// The largest window of one stream on a connection with this much credit.
 pub(super) fn of_a_stream(connection_bytes: u64) -> u64 {
     (connection_bytes / STREAMS_PER_WINDOW).min(credit::MAX_BYTES)
@@ -267,7 +309,7 @@ mod tests {
             let offer = budget.offer();
             assert!(offer <= last && offer >= OFFER_MIN_BYTES);
             last = offer;
-            let Some(share) = budget.give(&peer(number)) else {
+            let Some(share) = budget.give(&peer(number), Rank::First) else {
                 break;
             };
             shares.push(share);
@@ -284,27 +326,48 @@ mod tests {
     fn one_peer_leaves_something_for_the_others() {
         let budget = Budget::new(TOTAL);
         let mut shares = Vec::new();
-        while let Some(share) = budget.give(&peer(0)) {
+        while let Some(share) = budget.give(&peer(0), Rank::First) {
             shares.push(share);
         }
         assert_eq!(shares[0].bytes(), OFFER_MAX_BYTES);
         assert!(shares.len() > 80, "{} connections", shares.len());
         assert_eq!(shares.iter().map(Share::bytes).sum::<u64>(), TOTAL / 2);
         assert!(!shares[0].grow(u64::MAX));
-        assert!(budget.give(&peer(1)).is_some());
+        assert!(budget.give(&peer(1), Rank::First).is_some());
         assert!(budget.given.lock().to_peers.len() == 1);
+    }
+
+    #[test]
+    fn further_connections_leave_their_places_to_first_ones() {
+        let budget = Budget::new(TOTAL);
+        let further = |number| budget.give(&peer(number), Rank::Further);
+        let mut shares: Vec<_> = std::iter::from_fn(|| further(0)).collect();
+        let given = shares.iter().map(Share::bytes).sum::<u64>();
+        assert_eq!(given, TOTAL / 2 - TOTAL / 2 / RESERVE);
+        let first = |number| budget.give(&peer(number), Rank::First);
+        let firsts: Vec<_> = std::iter::from_fn(|| first(0)).collect();
+        let places = TOTAL / 2 / RESERVE / OFFER_MIN_BYTES;
+        assert_eq!(firsts.len() as u64, places);
+        // Nor do those of all peers together.
+        for number in 1..10 {
+            shares.extend(std::iter::from_fn(|| further(number)));
+        }
+        assert_eq!(budget.given.lock().bytes, TOTAL - TOTAL / RESERVE);
+        assert!(first(10).is_some());
     }
 
     #[test]
     fn a_share_grows_within_its_own_limit_and_the_budget() {
         let budget = Budget::new(2 * TOTAL);
-        let mut share = budget.give(&peer(0)).unwrap();
+        let mut share = budget.give(&peer(0), Rank::First).unwrap();
         assert_eq!(share.bytes(), OFFER_MAX_BYTES);
         assert!(!share.grow(OFFER_MAX_BYTES));
         // No step takes much of what is left.
         while share.grow(u64::MAX) {}
         assert_eq!(share.bytes(), WINDOW_MAX_BYTES);
-        let others: Vec<_> = (1..).map_while(|n| budget.give(&peer(n))).collect();
+        let others: Vec<_> = (1..)
+            .map_while(|n| budget.give(&peer(n), Rank::First))
+            .collect();
         let mut late = others.into_iter().last().unwrap();
         assert_eq!(late.bytes(), OFFER_MIN_BYTES);
         assert!(late.grow(OFFER_MAX_BYTES));
@@ -314,7 +377,7 @@ mod tests {
     fn what_is_given_back_is_there_for_others_and_promises_are_bounded_too() {
         let budget = Budget::new(TOTAL);
         let grown = |number| {
-            let mut share = budget.give(&peer(number)).unwrap();
+            let mut share = budget.give(&peer(number), Rank::First).unwrap();
             while share.grow(u64::MAX) {}
             share
         };

@@ -183,13 +183,14 @@ mod tests {
     use corinth_model::TrustDomain;
 
     use super::*;
-    use crate::quic::window::Budget;
+    use crate::quic::window::{Budget, Rank};
 
     const RTT: Duration = Duration::from_millis(100);
 
     fn windows(now: Instant) -> Windows {
         let peer = TrustDomain::parse("peer.test").unwrap();
-        let [to_receive, to_send] = [(); 2].map(|()| Budget::new(256 << 20).give(&peer).unwrap());
+        let [to_receive, to_send] =
+            [(); 2].map(|()| Budget::new(256 << 20).give(&peer, Rank::First).unwrap());
         Windows::new(to_receive, to_send, now)
     }
 
