@@ -293,17 +293,32 @@ async fn keep_wide(shared: &Arc<Shared>, link: &dyn Link) {
                 if *link.state().borrow() == LinkState::Up {
                     shared.transports.widen(link.peer()).await;
                 }
+                let now = link.stats().connections;
                 // A peer that takes no more of them is not to be asked for ever.
-                gap = if link.stats().connections > before {
+                gap = if now > before {
                     WIDENING_GAP
                 } else {
                     (gap * 2).min(WIDENING_GAP_MAX)
                 };
-                sleep(gap).await;
+                if timeout(gap, fewer(shared, link, now)).await.is_ok() {
+                    // The link may stand on those of the peer now.
+                    gap = WIDENING_GAP;
+                    sleep(gap).await;
+                }
             }
         }
         // Over TLS each stream has a connection to itself.
         TransportKind::Tls | TransportKind::Memory => std::future::pending().await,
+    }
+}
+
+/// Resolves when a link has fewer connections than so many.
+async fn fewer(shared: &Shared, link: &dyn Link, than: u32) {
+    let mut changes = shared.transports.changes();
+    while link.stats().connections >= than {
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

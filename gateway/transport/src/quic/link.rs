@@ -128,17 +128,18 @@ impl QuicLink {
         self.usable(now_unix_seconds).is_none()
     }
 
-    /// We have dialled connections, and this worker none.
+    /// We dial this peer, and this worker has no connection to it that lives: whoever else has one may lose it.
     pub(super) fn lacks_one_for(&self, worker: Worker) -> bool {
+        let is_dialled = self.target.lock().is_some();
         let live = self.live.lock();
-        live.iter().any(|one| one.is_dialled) && !live.iter().any(|one| one.is_dialled_for(worker))
+        is_dialled && !live.iter().any(|one| one.is_dialled_for(worker))
     }
 
-    /// A connection that we dialled leads to this worker of the peer.
-    pub(super) fn reaches(&self, worker: Worker) -> bool {
+    /// A connection that we dialled for another worker than `ours` leads to this worker of the peer.
+    pub(super) fn reaches_for_another(&self, peers: Worker, ours: Worker) -> bool {
         let live = self.live.lock();
         live.iter()
-            .any(|one| one.is_dialled && one.peers_worker == worker)
+            .any(|one| one.is_dialled && one.tunnel.worker != ours && one.peers_worker == peers)
     }
 
     /// We dialled no other connection for its worker after this one. What the peer dialled is the peer's to close: if both
@@ -192,6 +193,11 @@ impl QuicLink {
         if live.is_empty() {
             // Under the lock, so that a connection that comes meanwhile has the last word.
             self.set_state(LinkState::Dead);
+        }
+        drop(live);
+        // Whoever keeps connections may have to dial one.
+        if let Some(shared) = self.shared.upgrade() {
+            shared.links.changed();
         }
     }
 

@@ -1,15 +1,20 @@
 //! Several connections between two gateways, one for each worker.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, thread, time::Duration};
 
 use corinth_model::{Failure, GatewayId};
 use corinth_transport::{
-    LinkState,
+    DialTarget, LinkState, Transport,
     quic::{QuicTimeouts, QuicTransport},
 };
 use tokio::sync::oneshot;
 
-use crate::{pair::header, quic::Dialled, run, talk::Talk};
+use crate::{
+    pair::{A, header, trust_domain},
+    quic::{Dialled, listen},
+    run,
+    talk::Talk,
+};
 
 /// Another worker of a gateway, which has dialled its own connection.
 struct Another {
@@ -95,6 +100,34 @@ fn a_gateway_that_nobody_here_has_linked_is_not_dialled() {
         dialled.far.widen(&near).await.unwrap();
         assert_eq!(its_link.stats().dialled, 0);
         assert_eq!(its_link.stats().connections, 1);
+    });
+}
+
+#[test]
+fn a_connection_that_died_is_dialled_again_although_that_of_the_peer_carries_the_link() {
+    run::to_its_end(|| async {
+        let dialled = Dialled::with(|settings| {
+            settings.timeouts.probe_interval = Duration::from_millis(20);
+            settings.timeouts.connect = Duration::from_millis(300);
+        })
+        .await;
+        let link = Arc::clone(&dialled.link);
+        let target = DialTarget {
+            address: listen(&dialled.near, Ipv4Addr::LOCALHOST.into()),
+            trust_domain: trust_domain(A),
+        };
+        let _peers = dialled.far.dial(&target).await.unwrap();
+        run::eventually(|| link.stats().connections == 2).await;
+        dialled.proxy.cut();
+        run::eventually(|| link.stats().connections == 1).await;
+        // Nor does anything come of what was dialled in its place before.
+        assert!(dialled.near.dial(&dialled.target).await.is_err());
+        dialled.proxy.heal();
+        assert_eq!(*link.state().borrow(), LinkState::Up);
+        let before = link.stats().dialled;
+        dialled.near.widen(link.peer()).await.unwrap();
+        assert_eq!(link.stats().dialled, before + 1);
+        assert_eq!(link.stats().connections, 2);
     });
 }
 
