@@ -26,7 +26,7 @@ use crate::{
 /// Before a connection is dialled again in place of one that is about to expire or does not answer.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
 /// From so many ports at most it is tried to reach another worker of the peer than our other connections.
-const WIDENING_TRIES: u32 = 4;
+const SPREADING_TRIES: u32 = 4;
 
 /// Dials a connection. Returns the link to the gateway that answered, alive from now on.
 pub(super) async fn dial(
@@ -42,32 +42,68 @@ pub(super) async fn dial(
     Ok(join(shared, target, greeted))
 }
 
-/// Dials one more connection to `peer` for the calling worker, if it has none and other workers have. Which worker of the
-/// peer gets it, the kernel there decides by our port; one that has no other connection of ours is preferred. What was
-/// dialled before the right one is ended like any connection that another one has taken the place of.
+/// Dials one more connection to `peer` for the calling worker, if we dial that peer and the worker has none.
 pub(super) async fn widen(shared: &Arc<Shared>, peer: &GatewayId) -> Result<(), DialError> {
     let worker = shared.worker_here();
-    let link = shared.links.get(peer);
-    let Some(link) = link.filter(|link| link.lacks_one_for(worker)) else {
-        return Ok(());
-    };
-    for _ in 0..WIDENING_TRIES {
+    match shared.links.get(peer) {
+        Some(link) if link.lacks_one_for(worker) => spread(shared, &link, worker).await.map(drop),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Dials a connection of `link` for one of our workers. Which worker of the peer gets it, the kernel there decides by our
+/// port; one that our other workers do not reach is preferred. What was dialled before the right one is ended like any
+/// connection that another one has taken the place of. `false` if only other gateways answered.
+async fn spread(
+    shared: &Arc<Shared>,
+    link: &Arc<QuicLink>,
+    worker: Worker,
+) -> Result<bool, DialError> {
+    let mut is_met = false;
+    for _ in 0..SPREADING_TRIES {
         let Some(target) = link.target() else {
-            return Ok(());
+            break;
         };
-        let tunnel = handshake::dial(shared, &target, worker).await?;
-        if *tunnel.peer != *peer {
-            // Another one behind the same address, which has heard nothing on it and counts on nothing.
-            continue;
-        }
-        let greeted = greet(shared, &target, tunnel).await?;
-        let is_reached = link.reaches(Worker(greeted.pong.worker));
-        join(shared, &target, greeted);
-        if !is_reached {
-            return Ok(());
+        match dial_beside(shared, link, &target, worker).await {
+            Ok(Met::Another) => {}
+            Ok(Met::Peer(peers)) if link.reaches_for_another(peers, worker) => is_met = true,
+            Ok(Met::Peer(_)) => return Ok(true),
+            // There is one, if not to the best of its workers.
+            Err(_) if is_met => break,
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(is_met)
+}
+
+/// Who has answered.
+enum Met {
+    /// The gateway that was wanted, by this worker of it. The connection is part of its link.
+    Peer(Worker),
+    /// Another one behind the same address.
+    Another,
+}
+
+/// Dials one more connection of `link`. Behind a load balancer another gateway may answer.
+async fn dial_beside(
+    shared: &Arc<Shared>,
+    link: &Arc<QuicLink>,
+    target: &DialTarget,
+    worker: Worker,
+) -> Result<Met, DialError> {
+    let tunnel = handshake::dial(shared, target, worker).await?;
+    let is_wanted = *tunnel.peer == *link.peer;
+    if !is_wanted && needs_no_other(shared, &tunnel).is_some() {
+        return Ok(Met::Another);
+    }
+    let greeted = greet(shared, target, tunnel).await?;
+    let peers = Worker(greeted.pong.worker);
+    join(shared, target, greeted);
+    Ok(if is_wanted {
+        Met::Peer(peers)
+    } else {
+        Met::Another
+    })
 }
 
 /// A connection on which the peer has answered.
@@ -149,20 +185,16 @@ async fn ask(tunnel: &Tunnel) -> Result<(Control, Pong), StreamError> {
 /// Dials a connection beside one that is about to expire, or that answers no more: what stands on the way may send another
 /// port where somebody answers.
 pub(super) fn replace(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<Tunnel>) {
-    let is_used = link.is_newest_dialled(tunnel);
-    let Some(target) = link.target().filter(|_| is_used) else {
-        return;
-    };
-    if !link.begin_renewal() {
+    if !link.is_newest_dialled(tunnel) || !link.begin_renewal() {
         return;
     }
     let (shared, link) = (Arc::clone(shared), Arc::clone(link));
     let worker = tunnel.worker;
     tokio::spawn(async move {
-        match dial_beside(&shared, &link, &target, worker).await {
-            Ok(met) if Arc::ptr_eq(&met, &link) => {}
-            Ok(met) => {
-                debug!(peer = %link.peer, met = %met.peer, "another gateway answered");
+        match spread(&shared, &link, worker).await {
+            Ok(true) => {}
+            Ok(false) => {
+                debug!(peer = %link.peer, "only other gateways answered");
                 tokio::time::sleep(RENEWAL_PAUSE).await;
             }
             Err(error) => {
@@ -172,23 +204,6 @@ pub(super) fn replace(shared: &Arc<Shared>, link: &Arc<QuicLink>, tunnel: &Arc<T
         }
         link.end_renewal();
     });
-}
-
-/// Dials one more connection of `link`. Behind a load balancer another gateway may answer.
-async fn dial_beside(
-    shared: &Arc<Shared>,
-    link: &Arc<QuicLink>,
-    target: &DialTarget,
-    worker: Worker,
-) -> Result<Arc<QuicLink>, DialError> {
-    let tunnel = handshake::dial(shared, target, worker).await?;
-    if *tunnel.peer != *link.peer
-        && let Some(other) = needs_no_other(shared, &tunnel)
-    {
-        return Ok(other);
-    }
-    let greeted = greet(shared, target, tunnel).await?;
-    Ok(join(shared, target, greeted))
 }
 
 /// The link to the gateway that answered, if what there is of it is enough.

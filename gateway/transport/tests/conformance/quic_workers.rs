@@ -154,6 +154,24 @@ fn who_waits_on_a_connection_that_dies_alone_is_told_long_before_it_is_over() {
 }
 
 #[test]
+fn what_is_dialled_in_place_of_another_connection_is_spread_as_that_was() {
+    run::to_its_end(|| async {
+        let dialled = Dialled::with(|settings| {
+            settings.timeouts.probe_interval = Duration::from_millis(50);
+        })
+        .await;
+        let link = Arc::clone(&dialled.link);
+        let first = *dialled.proxy.carried().keys().next().unwrap();
+        let _another = Another::of(&dialled.near, link.peer()).await;
+        let before = link.stats().dialled;
+        dialled.proxy.strand_one(first);
+        // The peer has one worker, which the other connection reaches: it is tried from several ports to reach another.
+        run::eventually(|| link.stats().dialled >= before + 4).await;
+        run::eventually(|| link.stats().connections == 2).await;
+    });
+}
+
+#[test]
 fn streams_open_beside_a_connection_on_which_much_moves() {
     run::to_its_end(|| async {
         let mut dialled = Dialled::new().await;
