@@ -5,7 +5,7 @@
 //! a reset as a reset, and nothing that was cut ever looks like an end.
 
 use std::{
-    io::{self, IoSliceMut, Write},
+    io::{self, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -18,6 +18,7 @@ use socket2::{SockRef, Socket};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
+    sync::Notify,
     task::coop::consume_budget,
 };
 
@@ -30,8 +31,6 @@ pub(crate) struct Carried {
     sent_bytes: AtomicU64,
     /// Received and written to the socket.
     received_bytes: AtomicU64,
-    /// The socket has ended, and the peer was told.
-    socket_ended: AtomicBool,
 }
 
 impl Carried {
@@ -53,6 +52,31 @@ impl Carried {
 
     fn total(&self) -> u64 {
         self.sent_bytes() + self.received_bytes()
+    }
+}
+
+/// How far the direction to the peer has come, for the other one.
+#[derive(Default)]
+struct Sending {
+    /// The socket has ended, and the peer was told.
+    has_ended: AtomicBool,
+    ended: Notify,
+}
+
+impl Sending {
+    fn end(&self) {
+        self.has_ended.store(true, Relaxed);
+        self.ended.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Relaxed)
+    }
+
+    async fn ended(&self) {
+        while !self.has_ended() {
+            self.ended.notified().await;
+        }
     }
 }
 
@@ -86,10 +110,15 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let (mut from_peer, mut to_peer) = stream.split();
     let shared = &*socket;
+    let sending = Sending::default();
     let both = async {
         tokio::try_join!(
-            send(shared, side, rest, &mut to_peer, carried),
-            receive(shared, side, &mut from_peer, carried),
+            async {
+                send(shared, side, rest, &mut to_peer, carried).await?;
+                sending.end();
+                Ok(())
+            },
+            receive(shared, side, &mut from_peer, carried, &sending),
         )
     };
     let ended = tokio::select! {
@@ -147,9 +176,7 @@ async fn send(
     if !rest.end_is_queued {
         to_peer.put_end().map_err(failure_of)?;
     }
-    to_peer.flush().await.map_err(failure_of)?;
-    carried.socket_ended.store(true, Relaxed);
-    Ok(())
+    to_peer.flush().await.map_err(failure_of)
 }
 
 /// Whether nothing is left to read but the end: the runtime has heard of it, and the kernel confirms. A reset that is
@@ -179,12 +206,13 @@ pub(crate) fn copy(bytes: &[u8], room: &mut [IoSliceMut<'_>]) -> io::Result<usiz
     Ok(bytes.len() - left.len())
 }
 
-/// From the peer to the socket, until the peer's end.
+/// From the peer to the socket, until the peer's end and the socket's.
 async fn receive(
     socket: &TcpStream,
     side: Side,
     from_peer: &mut ReadHalf<'_>,
     carried: &Carried,
+    sending: &Sending,
 ) -> Result<(), Failure> {
     // Of a socket just connected the runtime does not know yet that it takes bytes.
     let mut is_first = true;
@@ -192,11 +220,15 @@ async fn receive(
         match from_peer.fill().await.map_err(failure_of)? {
             Fill::End => {
                 // Where the socket has ended before, it is closed next, which says the same.
-                if !carried.socket_ended.load(Relaxed) {
+                if !sending.has_ended() {
                     // An error here is the socket's own end, which the other direction reports.
                     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Write);
                 }
-                return Ok(());
+                return tokio::select! {
+                    biased;
+                    () = sending.ended() => Ok(()),
+                    failure = cut(from_peer, sending) => Err(failure),
+                };
             }
             Fill::Data => match from_peer.lend(|chunks| {
                 if std::mem::take(&mut is_first) {
@@ -208,9 +240,11 @@ async fn receive(
                     carried.add_received(bytes);
                     consume_budget().await;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready::writable(socket).await.map_err(|_| side.reset())?;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::select! {
+                    biased;
+                    waited = ready::writable(socket) => waited.map_err(|_| side.reset())?,
+                    failure = cut(from_peer, sending) => return Err(failure),
+                },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(side.reset()),
             },
@@ -218,14 +252,36 @@ async fn receive(
     }
 }
 
-/// Reads to the end of a direction nobody wants any more.
-pub(crate) async fn discard(from_peer: &mut ReadHalf<'_>) {
-    while let Ok(Fill::Data) = from_peer.fill().await {
-        let taken = from_peer.lend(|chunks| Ok(chunks.iter().map(|chunk| chunk.len()).sum()));
-        if taken.is_err() {
-            return;
+/// Resolves when the connection of the stream has ended while something is still to be sent on it. Where both directions
+/// wait for the socket, nobody else would notice. What has arrived whole after all was sent is delivered all the same.
+async fn cut(from_peer: &mut ReadHalf<'_>, sending: &Sending) -> Failure {
+    let error = from_peer.cut().await;
+    if sending.has_ended() {
+        return std::future::pending().await;
+    }
+    // The peer may have said more than that its connection has ended.
+    let reset = last_word(from_peer).now_or_never().flatten();
+    failure_of(reset.unwrap_or(error))
+}
+
+/// Reads, and throws away, what is before the error that a stream ends with.
+async fn last_word(from_peer: &mut ReadHalf<'_>) -> Option<StreamError> {
+    loop {
+        match from_peer.fill().await {
+            Ok(Fill::Data) => {
+                let all = |chunks: &[IoSlice<'_>]| Ok(chunks.iter().map(|chunk| chunk.len()).sum());
+                from_peer.lend(all).ok()?;
+            }
+            Ok(Fill::End) => return None,
+            Err(error) => return Some(error),
         }
     }
+}
+
+/// Reads to the end of a direction nobody wants any more.
+pub(crate) async fn discard(from_peer: &mut ReadHalf<'_>) {
+    // However it ends.
+    let _ = last_word(from_peer).await;
 }
 
 /// Resolves when the socket was reset, also while neither direction reads or writes it.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{io::Interest, net::TcpStream, task::coop::consume_budget};
 
 /// Waits until the socket may have bytes, an end or an error to read. Cancel-safe.
 ///
@@ -28,6 +28,19 @@ pub async fn readable(socket: &TcpStream) -> io::Result<()> {
 /// The reactor of the socket has ended.
 pub async fn writable(socket: &TcpStream) -> io::Result<()> {
     poll_fn(|context| socket.poll_write_ready(context)).await
+}
+
+/// Waits until the other side has closed the socket, whether or not what it sent before was read, or the socket has failed.
+/// Any number of tasks may. Cancel-safe.
+pub(crate) async fn closed(socket: &TcpStream) {
+    // Of a socket without urgent data the first one tells nothing but the end.
+    let interest = Interest::PRIORITY | Interest::ERROR;
+    while let Ok(ready) = socket.ready(interest).await {
+        if ready.is_read_closed() || ready.is_error() {
+            return;
+        }
+        consume_budget().await;
+    }
 }
 
 /// Reads what is there. A read that leaves room has emptied the socket (epoll(7)): the next one waits for news instead of
@@ -53,6 +66,7 @@ pub(crate) fn try_read(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize>
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tokio::{
         io::AsyncWriteExt,
         net::{TcpListener, TcpStream},
@@ -97,6 +111,22 @@ mod tests {
         assert_eq!(try_read(&accepted, &mut room).unwrap(), 4);
         readable(&accepted).await.unwrap();
         assert_eq!(try_read(&accepted, &mut room).unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_closed_when_its_end_or_a_reset_has_come_and_not_before() {
+        for is_reset in [false, true] {
+            let (mut dialled, accepted) = pair().await;
+            dialled.write_all(b"unread").await.unwrap();
+            readable(&accepted).await.unwrap();
+            assert!(closed(&accepted).now_or_never().is_none());
+            if is_reset {
+                let now = Some(std::time::Duration::ZERO);
+                SockRef::from(&dialled).set_linger(now).unwrap();
+            }
+            drop(dialled);
+            closed(&accepted).await;
+        }
     }
 
     #[tokio::test]

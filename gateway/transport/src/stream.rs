@@ -199,6 +199,16 @@ impl ReadHalf<'_> {
         }
     }
 
+    /// Waits until the connection of the stream has ended, and says why. For who has something else to wait for and neither
+    /// reads nor writes meanwhile: nothing can be sent any more, and what has arrived can still be read. Cancel-safe.
+    pub async fn cut(&mut self) -> StreamError {
+        match &mut self.kind {
+            ReadKind::Memory(half) => half.cut().await,
+            ReadKind::Tls(half) => half.cut().await,
+            ReadKind::Quic(half) => half.cut().await,
+        }
+    }
+
     /// Lends what is there, in a few pieces, to `take`, which answers how many bytes it took.
     pub fn lend(
         &mut self,

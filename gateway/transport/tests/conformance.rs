@@ -140,6 +140,7 @@ over_every_transport! {
         an_end_that_was_not_flushed_never_hangs,
         a_cut_connection_is_an_error_on_both_sides,
         a_cut_connection_after_bytes_is_never_an_end,
+        who_neither_reads_nor_writes_learns_that_its_connection_was_cut,
         closing_a_link_ends_its_streams_on_both_sides,
         closing_the_acceptors_link_ends_its_streams_on_both_sides,
         a_closed_link_is_replaced_by_the_next_dial,

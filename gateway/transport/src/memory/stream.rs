@@ -168,6 +168,10 @@ impl MemoryReadHalf<'_> {
         self.note(fill)
     }
 
+    pub(crate) async fn cut(&mut self) -> StreamError {
+        poll_fn(|context| self.wire.poll_cut(self.side, context)).await
+    }
+
     pub(crate) fn lend(
         &mut self,
         take: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,

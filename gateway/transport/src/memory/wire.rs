@@ -133,6 +133,8 @@ struct Lane {
     reader: Option<Waker>,
     /// Who waits for room.
     writer: Option<Waker>,
+    /// Who waits for nothing but its end.
+    watcher: Option<Waker>,
 }
 
 impl Lanes {
@@ -154,6 +156,7 @@ impl Lanes {
         lane.arrived.append(load);
         wake(&mut lane.reader);
         if lane.arrived.broken.is_some() {
+            wake(&mut lane.watcher);
             wake(&mut self.toward(side).writer);
         }
         self.from(side).arrived.opening.take()
@@ -164,6 +167,7 @@ impl Lanes {
         let lane = self.toward(side);
         lane.arrived.broken.get_or_insert(Broken::Cut);
         wake(&mut lane.reader);
+        wake(&mut lane.watcher);
         wake(&mut self.from(side).writer);
     }
 }
@@ -257,6 +261,17 @@ impl Wire {
             return Poll::Ready(Ok(Fill::End));
         }
         lane.poll_broken(context)
+    }
+
+    /// Waits until the stream is broken, whatever of it is not yet read.
+    pub(super) fn poll_cut(&self, side: Side, context: &Context<'_>) -> Poll<StreamError> {
+        let mut lanes = self.lanes.lock();
+        let lane = lanes.toward(side);
+        if let Some(broken) = lane.arrived.broken {
+            return Poll::Ready(broken.into());
+        }
+        lane.watcher = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// The datagrams that came for `side`.

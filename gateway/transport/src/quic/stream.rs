@@ -20,7 +20,10 @@ use quinn::{RecvStream, SendStream};
 
 pub(super) use self::place::Place;
 use self::{reader::Reader, writer::Writer};
-use super::{code::code_of, datagram::QuicDatagrams};
+use super::{
+    code::{code_of, lost},
+    datagram::QuicDatagrams,
+};
 use crate::{
     Expiry, Fill, StreamError,
     buffer::SLICES_MAX,
@@ -192,6 +195,10 @@ impl QuicReadHalf<'_> {
                 Err(error)
             }
         })
+    }
+
+    pub(crate) async fn cut(&mut self) -> StreamError {
+        lost(&self.place.tunnel.quic.closed().await)
     }
 
     pub(crate) fn lend(

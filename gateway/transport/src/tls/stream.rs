@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Expiry, Fill, StreamError,
     direction::{Received, Sent},
+    ready,
 };
 
 /// One stream on a TLS connection.
@@ -188,6 +189,11 @@ impl TlsReadHalf<'_> {
                 Err(self.broken("a frame that has no place in a stream"))
             }
         }
+    }
+
+    pub(crate) async fn cut(&mut self) -> StreamError {
+        ready::closed(self.socket).await;
+        StreamError::Cut
     }
 
     pub(crate) fn lend(

@@ -214,6 +214,19 @@ fn assert_cut(read: Result<Vec<u8>, StreamError>) {
     assert_eq!(error.failure(), Failure::TunnelCut);
 }
 
+pub(crate) async fn who_neither_reads_nor_writes_learns_that_its_connection_was_cut<C: Carrier>() {
+    let mut pair = C::pair(Between::Faults).await;
+    let (link, _) = pair.dial().await;
+    let (mut near, mut far) = pair.stream(&link).await;
+    far.write(b"unread").await.unwrap();
+    near.write(b"unread").await.unwrap();
+    pair.carrier.sever();
+    let here = near.with(|stream| Box::pin(async { stream.split().0.cut().await }));
+    assert_eq!(here.await.failure(), Failure::TunnelCut);
+    let there = far.with(|stream| Box::pin(async { stream.split().0.cut().await }));
+    assert_eq!(there.await.failure(), Failure::TunnelCut);
+}
+
 pub(crate) async fn a_cut_connection_after_bytes_is_never_an_end<C: Carrier>() {
     for bytes in [1, 16_376, 40_000] {
         let mut pair = C::pair(Between::Faults).await;

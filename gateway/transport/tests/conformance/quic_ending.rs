@@ -81,6 +81,20 @@ fn streams_that_a_closing_gateway_cuts_end_with_its_reason_at_the_peer() {
 }
 
 #[test]
+fn who_neither_reads_nor_writes_learns_why_a_closing_gateway_cuts_its_stream() {
+    run::to_its_end(|| async {
+        let mut dialled = Dialled::new().await;
+        let (mut near, mut far) = dialled.stream().await;
+        far.write(b"unread").await.unwrap();
+        dialled.far.close_for(Failure::DrainLimit);
+        let told = near.with(|stream| Box::pin(async { stream.split().0.cut().await }));
+        assert_eq!(told.await.failure(), Failure::DrainLimit);
+        // What has arrived is there all the same.
+        assert_eq!(near.read(6).await.unwrap(), b"unread");
+    });
+}
+
+#[test]
 fn a_connection_that_ends_without_a_reason_cuts_its_streams() {
     run::to_its_end(|| async {
         let mut pair = Quic::<false>::pair(Between::Nothing).await;
