@@ -24,7 +24,7 @@ pub(crate) const KEPT_MAX_BYTES: usize = 1 << 20;
 /// What of all streams of one connection waits to be taken: a peer may open many.
 pub(crate) const KEPT_TOGETHER_MAX_BYTES: usize = 4 << 20;
 /// What each datagram counts for beyond its bytes, so that empty ones are bounded too.
-const PLACE_BYTES: usize = 64;
+pub(crate) const PLACE_BYTES: usize = 64;
 
 /// The datagrams beside one stream.
 pub struct Datagrams {

@@ -29,8 +29,11 @@ const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 const STRANGER_SEND_BYTES: u64 = 256 << 10;
 /// Messages of a handshake that arrived out of order.
 const HANDSHAKE_BYTES: usize = 24 << 10;
-/// Datagrams of one connection that wait in either direction; beyond it the oldest are thrown away.
+/// Datagrams of one connection that came and wait to be sorted; beyond it the oldest are thrown away.
 const DATAGRAMS_BYTES: usize = 1 << 20;
+/// Datagrams that quinn has and has not sent: what is said about the connection waits behind those of users that are among
+/// them. It is enough for a few batches; the others wait in [`Waiting`](super::datagram::Waiting).
+const DATAGRAMS_TO_SEND_BYTES: usize = 64 << 10;
 /// Silence that a middlebox takes for an end is shorter than this.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Before anything is measured; a quarter of a second is lost if the first packet is.
@@ -141,7 +144,7 @@ fn transport(
     config.send_fairness(true);
     // Nobody sends one before the handshake has proved who it is.
     config.datagram_receive_buffer_size(Some(DATAGRAMS_BYTES));
-    config.datagram_send_buffer_size(DATAGRAMS_BYTES);
+    config.datagram_send_buffer_size(DATAGRAMS_TO_SEND_BYTES);
     config.crypto_buffer_size(HANDSHAKE_BYTES);
     config.max_idle_timeout(IdleTimeout::try_from(settings.timeouts.idle).ok());
     config.keep_alive_interval(Some(KEEP_ALIVE));

@@ -3,22 +3,25 @@
 //! A datagram begins with a byte that says what it is: [`PROBE`] is for whoever watches the path, [`OF_STREAM`] is followed
 //! by the number of a stream of the same connection, as a varint (RFC 9000 §16), and what that stream's users put there,
 //! and [`CREDIT`] and [`WANTED`] are about how far a stream may be sent. Others are left alone.
+//!
+//! quinn sends datagrams in the order in which it gets them. So it gets few of those of streams at a time: probes and credit
+//! are not to wait behind a queue of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Weak, atomic::AtomicUsize},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quinn::{SendDatagramError, VarInt};
-use tokio::sync::mpsc;
+use quinn::{Connection, SendDatagramError, VarInt};
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     credit::{CREDIT, WANTED},
     tunnel::Tunnel,
 };
-use crate::datagram::{Inbox, Sent};
+use crate::datagram::{Inbox, PLACE_BYTES, Sent};
 
 /// The first byte of a probe of the path.
 pub(super) const PROBE: u8 = 0x00;
@@ -28,6 +31,100 @@ const OF_STREAM: u8 = 0x01;
 const PROBES_MAX: usize = 16;
 /// Kind and number of the stream in front of what is carried.
 const HEAD_MAX_BYTES: usize = 1 + 8;
+/// Datagrams of the streams of one connection that wait to leave; beyond it the oldest are thrown away.
+const WAITING_MAX_BYTES: usize = 1 << 20;
+
+/// Datagrams of the streams of one connection that wait until quinn has room for them.
+#[derive(Default)]
+pub(super) struct Waiting {
+    queue: Mutex<Queue>,
+    filled: Notify,
+}
+
+/// The oldest first.
+#[derive(Default)]
+struct Queue {
+    datagrams: VecDeque<Bytes>,
+    bytes: usize,
+    /// One that was taken out waits for room: what comes now is behind it.
+    is_handing_over: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.datagrams.is_empty() && !self.is_handing_over
+    }
+
+    /// Puts a datagram behind the others; `true` if older ones were thrown away for it.
+    fn put(&mut self, datagram: Bytes) -> bool {
+        self.bytes += datagram.len() + PLACE_BYTES;
+        self.datagrams.push_back(datagram);
+        let mut has_evicted = false;
+        while self.bytes > WAITING_MAX_BYTES && self.take().is_some() {
+            has_evicted = true;
+        }
+        has_evicted
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let datagram = self.datagrams.pop_front()?;
+        self.bytes -= datagram.len() + PLACE_BYTES;
+        Some(datagram)
+    }
+}
+
+impl Waiting {
+    /// Sends a datagram, or lets it wait behind the others.
+    fn send(&self, quic: &Connection, datagram: Bytes) -> Sent {
+        let has_room = quic.datagram_send_buffer_space() >= datagram.len();
+        if has_room && self.queue.lock().is_empty() {
+            return match quic.send_datagram(datagram) {
+                Ok(()) => Sent::Queued { evicted: false },
+                // A peer that takes none is sent all on the stream.
+                Err(
+                    SendDatagramError::TooLarge
+                    | SendDatagramError::UnsupportedByPeer
+                    | SendDatagramError::Disabled,
+                ) => Sent::TooLarge,
+                Err(SendDatagramError::ConnectionLost(_)) => Sent::Ended,
+            };
+        }
+        if quic.close_reason().is_some() {
+            return Sent::Ended;
+        }
+        if quic
+            .max_datagram_size()
+            .is_none_or(|max| datagram.len() > max)
+        {
+            return Sent::TooLarge;
+        }
+        let evicted = self.queue.lock().put(datagram);
+        self.filled.notify_one();
+        Sent::Queued { evicted }
+    }
+
+    /// Hands over what waits, as there is room, until the connection ends.
+    async fn hand_over(&self, quic: &Connection) {
+        loop {
+            let next = {
+                let mut queue = self.queue.lock();
+                let next = queue.take();
+                queue.is_handing_over = next.is_some();
+                next
+            };
+            let Some(datagram) = next else {
+                self.filled.notified().await;
+                continue;
+            };
+            // One that no longer fits is lost, as on any network.
+            if let Err(SendDatagramError::ConnectionLost(_)) =
+                quic.send_datagram_wait(datagram).await
+            {
+                return;
+            }
+        }
+    }
+}
 
 /// What comes for the streams of one connection that want datagrams, by the number of the stream.
 #[derive(Default)]
@@ -79,19 +176,8 @@ impl QuicDatagrams {
     }
 
     pub(crate) fn try_send(&self, head: &[u8], body: &[u8]) -> Sent {
-        let quic = &self.tunnel.quic;
         let datagram = Bytes::from([&self.head, head, body].concat());
-        let evicted = quic.datagram_send_buffer_space() < datagram.len();
-        match quic.send_datagram(datagram) {
-            Ok(()) => Sent::Queued { evicted },
-            // A peer that takes none is sent all on the stream.
-            Err(
-                SendDatagramError::TooLarge
-                | SendDatagramError::UnsupportedByPeer
-                | SendDatagramError::Disabled,
-            ) => Sent::TooLarge,
-            Err(SendDatagramError::ConnectionLost(_)) => Sent::Ended,
-        }
+        self.tunnel.waiting.send(&self.tunnel.quic, datagram)
     }
 }
 
@@ -101,27 +187,15 @@ impl Drop for QuicDatagrams {
     }
 }
 
-/// Sorts the datagrams of a connection until it ends, and hands probes to the receiver that is returned.
+/// Sorts the datagrams of a connection until it ends, and hands probes to the receiver that is returned. Those that wait to
+/// leave are handed over meanwhile.
 pub(super) fn sort(tunnel: &Arc<Tunnel>) -> mpsc::Receiver<Bytes> {
     let (found, probes) = mpsc::channel(PROBES_MAX);
     let tunnel = Arc::clone(tunnel);
     tokio::spawn(async move {
-        while let Ok(datagram) = tunnel.quic.read_datagram().await {
-            match datagram.first() {
-                // Without room it is lost, and the next one is not.
-                Some(&PROBE) => drop(found.try_send(datagram)),
-                Some(&(CREDIT | WANTED)) => {
-                    if let Some(answer) = tunnel.credits.handle(&datagram) {
-                        // If it does not leave, it is asked for again.
-                        let _ = tunnel.quic.send_datagram(answer);
-                    }
-                }
-                _ => {
-                    if let Some((inbox, content)) = addressed(&tunnel.inboxes, &datagram) {
-                        inbox.put(content);
-                    }
-                }
-            }
+        tokio::select! {
+            () = receive(&tunnel, &found) => {}
+            () = tunnel.waiting.hand_over(&tunnel.quic) => {}
         }
         let by_stream = std::mem::take(&mut *tunnel.inboxes.by_stream.lock());
         for inbox in by_stream.values().filter_map(Weak::upgrade) {
@@ -129,6 +203,27 @@ pub(super) fn sort(tunnel: &Arc<Tunnel>) -> mpsc::Receiver<Bytes> {
         }
     });
     probes
+}
+
+/// Takes the datagrams of a connection until it ends.
+async fn receive(tunnel: &Tunnel, found: &mpsc::Sender<Bytes>) {
+    while let Ok(datagram) = tunnel.quic.read_datagram().await {
+        match datagram.first() {
+            // Without room it is lost, and the next one is not.
+            Some(&PROBE) => drop(found.try_send(datagram)),
+            Some(&(CREDIT | WANTED)) => {
+                if let Some(answer) = tunnel.credits.handle(&datagram) {
+                    // If it does not leave, it is asked for again.
+                    let _ = tunnel.quic.send_datagram(answer);
+                }
+            }
+            _ => {
+                if let Some((inbox, content)) = addressed(&tunnel.inboxes, &datagram) {
+                    inbox.put(content);
+                }
+            }
+        }
+    }
 }
 
 /// Whom a datagram is for. A stream that is over, or never was, is nobody.
@@ -166,6 +261,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_waits_to_leave_is_bounded_and_the_oldest_make_room() {
+        let mut queue = Queue::default();
+        let datagram = |number: u8| Bytes::from(vec![number; WAITING_MAX_BYTES / 4]);
+        assert!((0..3).all(|number| !queue.put(datagram(number))));
+        assert!(queue.put(datagram(3)));
+        let left: Vec<u8> = std::iter::from_fn(|| queue.take())
+            .map(|bytes| bytes[0])
+            .collect();
+        assert_eq!((left, queue.bytes), (vec![1, 2, 3], 0));
+    }
 
     #[test]
     fn a_datagram_that_is_for_nobody_is_left_alone() {

@@ -24,7 +24,7 @@ use super::{
     config::varint,
     connections::Entered,
     credit::Credits,
-    datagram::Inboxes,
+    datagram::{Inboxes, Waiting},
     farewell::Farewells,
     window::{self, Seen, Shape, Windows},
 };
@@ -72,6 +72,8 @@ pub(super) struct Tunnel {
     pub(super) term: Term,
     /// What comes beside its streams.
     pub(super) inboxes: Inboxes,
+    /// What is to leave beside its streams.
+    pub(super) waiting: Waiting,
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
     /// What was said last on streams that are over.
@@ -125,6 +127,7 @@ impl Tunnel {
             worker,
             term,
             inboxes: Inboxes::default(),
+            waiting: Waiting::default(),
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
             credits: Credits::default(),

@@ -4,10 +4,10 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use corinth_model::Failure;
 use corinth_transport::{
-    LinkState, Transport,
+    LinkState, Sent, Transport,
     quic::{CONNECTIONS_MAX, QuicTimeouts, QuicTransport},
 };
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tokio::time::timeout;
 
 use crate::{
@@ -112,6 +112,32 @@ fn credit_that_the_path_lost_is_asked_for() {
         let (rest, flushed) = tokio::join!(rest, near.flush());
         flushed.unwrap();
         assert_eq!(rest.unwrap(), sent - read);
+    });
+}
+
+#[test]
+fn credit_does_not_wait_behind_the_datagrams_of_users() {
+    run::to_its_end(|| async {
+        const DATAGRAMS: usize = 2_000;
+        let mut dialled = Dialled::new().await;
+        let (mut near, mut far) = dialled.stream().await;
+        let here = near.datagrams().unwrap();
+        let there = far.with(|stream| Box::pin(async { stream.datagrams() }));
+        let there = there.await.unwrap();
+        let sent = write_until_stopped(&mut near).await;
+        dialled.proxy.cut();
+        // As many as are kept wait for the path.
+        for _ in 0..DATAGRAMS {
+            assert_ne!(there.try_send(b"", &[1; 1_000]), Sent::Ended);
+        }
+        far.read(sent / 4 * 3).await.unwrap();
+        dialled.proxy.heal();
+        near.flush().await.unwrap();
+        let came = std::iter::from_fn(|| here.take().now_or_never().flatten());
+        let before = came.count();
+        assert!(before < DATAGRAMS / 10, "{before} came before the credit");
+        // They come then.
+        assert_eq!(here.take().await.unwrap().len(), 1_000);
     });
 }
 
