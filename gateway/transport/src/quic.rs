@@ -113,7 +113,7 @@ pub struct QuicSettings {
     pub bundles: SharedBundles,
     /// Identities that are refused although their certificates are good.
     pub denials: Denials,
-    /// Tells the time of day, for certificates only.
+    /// Tells the time of day, for certificates and tokens only.
     pub clock: Arc<dyn TimeProvider>,
     /// Time limits.
     pub timeouts: QuicTimeouts,

@@ -2,7 +2,12 @@
 //!
 //! What a peer may hold once it is known is set on its connection, see [`Tunnel`](super::tunnel::Tunnel).
 
-use std::{io, net::UdpSocket, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::UdpSocket,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_lc_rs::hkdf;
 use quinn::{
@@ -11,7 +16,9 @@ use quinn::{
     congestion::{ControllerFactory, CubicConfig},
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
+use quinn_proto::TimeSource;
 use rustix::net::sockopt;
+use rustls::time_provider::TimeProvider;
 use socket2::SockRef;
 
 use super::{QuicSettings, acks::Acknowledged, credit, rate::ByRateConfig};
@@ -84,6 +91,16 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     })
 }
 
+/// Our clock, for quinn's tokens.
+struct TimeOfDay(Arc<dyn TimeProvider>);
+
+impl TimeSource for TimeOfDay {
+    fn now(&self) -> SystemTime {
+        let since_epoch = self.0.current_time().map_or(0, |now| now.as_secs());
+        SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch)
+    }
+}
+
 /// How connections are taken. What is acknowledged on them is counted.
 pub(super) fn server(
     settings: &QuicSettings,
@@ -99,6 +116,7 @@ pub(super) fn server(
     tokens.sent(0);
     config.validation_token_config(tokens);
     config.retry_token_lifetime(RETRY_LIFETIME);
+    config.time_source(Arc::new(TimeOfDay(Arc::clone(&settings.clock))));
     config.max_incoming(INCOMING_MAX);
     config.incoming_buffer_size(INCOMING_BYTES);
     config.incoming_buffer_size_total(INCOMING_TOTAL_BYTES);

@@ -3,6 +3,7 @@
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use corinth_transport::quic::QuicTransport;
+use rustls::time_provider::TimeProvider;
 use tokio::net::UdpSocket;
 
 use crate::{
@@ -10,12 +11,15 @@ use crate::{
     quic_packets::{ID_BYTES, Initials},
     run,
     talk::Talk,
+    tls::{Clock, NOW},
 };
 
 /// Handshakes under way of which more are asked to prove their address.
 const UNPROVEN_MAX: u64 = 64;
 /// The error code of a token that is no good (RFC 9000 §20.1).
 const INVALID_TOKEN: u64 = 0x0b;
+/// How long a token may be used.
+const TOKEN_SECONDS: u64 = 15;
 /// The bits of a long header that say that it is a Retry.
 const RETRY: u8 = 0xf0;
 const TAG_BYTES: usize = 16;
@@ -142,6 +146,42 @@ fn a_token_proves_an_address_only_where_it_was_issued_to_it_by_this_gateway() {
             }
             assert_eq!(answer[0] & RETRY, RETRY, "{what}");
             assert_eq!(dialled.far.handshakes().retried, before + 1, "{what}");
+        }
+    });
+}
+
+#[test]
+fn a_token_proves_nothing_once_it_has_expired() {
+    run::to_its_end(|| async {
+        let clock = Clock::new();
+        let dialled = Dialled::with(|settings| {
+            settings.clock = Arc::clone(&clock) as Arc<dyn TimeProvider>;
+            settings.timeouts.handshake = Duration::from_secs(20);
+        })
+        .await;
+        let initials = Initials::new();
+        crowd(&initials, &dialled.far, dialled.listening).await;
+        let mut answer = [0; 2_048];
+        for (later, expected) in [
+            (TOKEN_SECONDS, Becomes::Proven),
+            (TOKEN_SECONDS + 1, Becomes::Refused),
+        ] {
+            clock.set(NOW);
+            let stranger = stranger_to(dialled.listening).await;
+            let (token, source) = token_for(&stranger, &initials).await;
+            clock.set(NOW + later);
+            let packet = initials.make(&source, [2; ID_BYTES], &token, &[]);
+            stranger.send(&packet).await.unwrap();
+            // Nothing comes back for one that is good; who comes after it without a token is asked.
+            let packet = initials.make(&id(1 << 21), [2; ID_BYTES], &[], &[]);
+            stranger.send(&packet).await.unwrap();
+            let received = stranger.recv(&mut answer).await.unwrap();
+            if expected == Becomes::Refused {
+                let code = initials.closed_with(&source, &answer[..received]);
+                assert_eq!(code, Some(INVALID_TOKEN), "after {later} seconds");
+            } else {
+                assert_eq!(answer[0] & RETRY, RETRY, "after {later} seconds");
+            }
         }
     });
 }
