@@ -264,6 +264,42 @@ fn who_never_goes_on_gets_no_more_than_three_times_its_bytes_and_is_forgotten() 
 }
 
 #[test]
+fn packets_that_were_changed_on_the_way_change_nothing() {
+    run::to_its_end(|| async {
+        const BYTES: usize = 100_000;
+        const ROUNDS: u8 = 20;
+        let mut dialled = Dialled::new().await;
+        let (mut near, mut far) = dialled.stream().await;
+        let before = dialled.far.handshakes();
+        dialled.proxy.make_noise();
+        for round in 0..ROUNDS {
+            let bytes = vec![round; BYTES];
+            near.write(&bytes).await.unwrap();
+            assert!(far.read(BYTES).await.unwrap() == bytes);
+            far.write(&bytes).await.unwrap();
+            assert!(near.read(BYTES).await.unwrap() == bytes);
+        }
+        near.end().await.unwrap();
+        assert_eq!(far.read_to_end().await.unwrap(), b"");
+        far.end().await.unwrap();
+        assert_eq!(near.read_to_end().await.unwrap(), b"");
+        assert!(dialled.proxy.spoiled() > 1_000);
+        assert_eq!(dialled.far.handshakes(), before);
+        let [here, there] = [&dialled.link, &dialled.far.links()[0]].map(|link| {
+            let stats = link.stats();
+            (
+                stats.dialled,
+                stats.connections,
+                stats.opened,
+                stats.accepted,
+            )
+        });
+        assert_eq!((here, there), ((1, 1, 1, 0), (0, 1, 0, 1)));
+        goes_on(&mut dialled).await;
+    });
+}
+
+#[test]
 fn a_peer_that_opens_streams_and_says_nothing_stalls_nobody_else() {
     run::to_its_end(|| async {
         let mut raw = Raw::with(|settings| {

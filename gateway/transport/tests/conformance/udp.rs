@@ -20,6 +20,8 @@ const ID: std::ops::Range<usize> = 1..9;
 const LONG: u8 = 0x80;
 /// Looks like any other packet with a short header.
 const SHORT: u8 = 0x40;
+/// Bits are changed in so many of the first bytes: half of them the header's.
+const SPOILED_MAX_BYTES: usize = 31;
 /// Bytes of a stateless reset, and of the token at its end.
 const RESET_BYTES: usize = 40;
 pub(crate) const TOKEN_BYTES: usize = 16;
@@ -36,6 +38,10 @@ struct Shared {
     is_black: AtomicBool,
     /// Nothing passes towards the server.
     is_black_there: AtomicBool,
+    /// Before each datagram goes a copy of it with one bit changed.
+    is_noisy: AtomicBool,
+    /// How many such copies there were.
+    spoiled: AtomicU64,
     flows: Mutex<HashMap<SocketAddr, Arc<Flow>>>,
     seed: Option<u64>,
     resets: Resets,
@@ -74,6 +80,8 @@ impl UdpProxy {
             upstream: Mutex::new(upstream),
             is_black: AtomicBool::new(false),
             is_black_there: AtomicBool::new(false),
+            is_noisy: AtomicBool::new(false),
+            spoiled: AtomicU64::new(0),
             flows: Mutex::default(),
             seed,
             resets,
@@ -138,6 +146,16 @@ impl UdpProxy {
     /// The same towards the server alone.
     pub(crate) fn cut_there(&self) {
         self.shared.is_black_there.store(true, Relaxed);
+    }
+
+    /// From now on each datagram comes twice, first with one bit changed.
+    pub(crate) fn make_noise(&self) {
+        self.shared.is_noisy.store(true, Relaxed);
+    }
+
+    /// How many datagrams came with one bit changed.
+    pub(crate) fn spoiled(&self) -> u64 {
+        self.shared.spoiled.load(Relaxed)
     }
 
     pub(crate) fn heal(&self) {
@@ -261,9 +279,24 @@ fn passing(
         return Vec::new();
     }
     let datagram = datagram.to_vec();
+    let mut passing = Vec::new();
+    if shared.is_noisy.load(Relaxed) {
+        passing.push(shared.spoil(datagram.clone()));
+    }
     match disorder {
-        Some(disorder) => disorder.pass(datagram),
-        None => vec![datagram],
+        Some(disorder) => passing.extend(disorder.pass(datagram)),
+        None => passing.push(datagram),
+    }
+    passing
+}
+
+impl Shared {
+    /// Another bit each time: of the header as of what it stands before.
+    fn spoil(&self, mut datagram: Vec<u8>) -> Vec<u8> {
+        let number = self.spoiled.fetch_add(1, Relaxed);
+        let at = number as usize % datagram.len().min(SPOILED_MAX_BYTES);
+        datagram[at] ^= 1 << (number % 8);
+        datagram
     }
 }
 
