@@ -7,16 +7,21 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use corinth_model::Failure;
 use quinn::Incoming;
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{Shared, config, control, handshake};
 
 /// Handshakes under way of which more are begun only by who has shown that its address is its own.
 const UNPROVEN_MAX: u32 = 64;
+/// One that fails counts as under way for at least as long: what fails at once could else be begun as often as packets
+/// come, and a beginning costs more than a Retry.
+const UNPROVEN_MIN: Duration = Duration::from_secs(1);
 /// Handshakes under way at most; who comes then is not answered, and comes again.
 const HANDSHAKES_MAX: u32 = config::INCOMING_MAX as u32;
 
@@ -109,8 +114,8 @@ async fn shake_hands(
     keeper: Arc<dyn Doorkeeper>,
     held: impl Send,
 ) {
+    let held_until = (!incoming.remote_address_validated()).then(|| Instant::now() + UNPROVEN_MIN);
     let accepted = handshake::accept(&shared, incoming).await;
-    drop(held);
     let tunnel = match accepted {
         Ok(tunnel) => tunnel,
         Err(error) => {
@@ -123,9 +128,13 @@ async fn shake_hands(
             };
             counted.fetch_add(1, Relaxed);
             keeper.turned_away(source, failure);
+            if let Some(until) = held_until {
+                sleep_until(until).await;
+            }
             return;
         }
     };
+    drop(held);
     shared.counts.accepted.fetch_add(1, Relaxed);
     keeper.verified(source.ip());
     if let Err(error) = control::answer(&shared, tunnel).await {

@@ -186,6 +186,43 @@ fn a_token_proves_nothing_once_it_has_expired() {
     });
 }
 
+#[test]
+fn who_fails_at_once_as_often_as_others_wait_is_asked_to_prove_its_address_for_a_while() {
+    run::to_its_end(|| async {
+        let dialled = Dialled::new().await;
+        let initials = Initials::new();
+        let stranger = stranger_to(dialled.listening).await;
+        let far = &dialled.far;
+        let mut number = 0;
+        // Without end, if those who failed do not count.
+        while far.handshakes().retried == 0 {
+            forge(&stranger, &initials, far, number).await;
+            number += 1;
+        }
+        assert!(number > UNPROVEN_MAX);
+        let failed = far.handshakes().failed;
+        while far.handshakes().failed == failed {
+            forge(&stranger, &initials, far, number).await;
+            number += 1;
+        }
+    });
+}
+
+/// Begins a connection with a packet that is not sealed as it has to be, and waits for what becomes of it.
+async fn forge(stranger: &UdpSocket, initials: &Initials, far: &QuicTransport, number: u64) {
+    let over = || {
+        let counts = far.handshakes();
+        counts.failed + counts.retried
+    };
+    let before = over();
+    let mut packet = initials.make(&id(number), [4; ID_BYTES], &[], &[]);
+    if let Some(last) = packet.last_mut() {
+        *last ^= 1;
+    }
+    stranger.send(&packet).await.unwrap();
+    run::eventually(|| over() > before).await;
+}
+
 fn resident_bytes() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     let resident = pages.split(' ').nth(1).unwrap();
