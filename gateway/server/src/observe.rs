@@ -254,6 +254,7 @@ impl Quic {
             ("failed", handshakes.failed),
             ("retried", handshakes.retried),
             ("refused", handshakes.refused),
+            ("ignored", handshakes.ignored),
         ] {
             self.handshakes.with_label_values(&[outcome]).inc_by(count);
         }

@@ -12,6 +12,7 @@
 //! or a table of connections, decides by the port where packets go and may have to decide anew.
 
 mod acks;
+mod beginnings;
 mod code;
 mod config;
 mod connections;
@@ -270,7 +271,8 @@ impl QuicTransport {
 
     /// What became of those who dialled us.
     pub fn handshakes(&self) -> Handshakes {
-        self.shared.counts.handshakes()
+        let ignored = self.shared.post.origins().lost();
+        self.shared.counts.handshakes(ignored)
     }
 
     /// Packets, or batches of them, that came to another worker than their connection is on.

@@ -49,6 +49,8 @@ pub struct Handshakes {
     pub retried: u64,
     /// They got no place, or proved to be a gateway that has too many already.
     pub refused: u64,
+    /// Datagrams that were to begin one and were not looked at: too many came.
+    pub ignored: u64,
 }
 
 /// Counts handshakes, those under way and those that are over.
@@ -62,12 +64,13 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn handshakes(&self) -> Handshakes {
+    pub(super) fn handshakes(&self, ignored: u64) -> Handshakes {
         Handshakes {
             accepted: self.accepted.load(Relaxed),
             failed: self.failed.load(Relaxed),
             retried: self.retried.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            ignored,
         }
     }
 }
@@ -137,6 +140,8 @@ async fn shake_hands(
     drop(held);
     shared.counts.accepted.fetch_add(1, Relaxed);
     keeper.verified(source.ip());
+    let origins = shared.post.origins();
+    origins.learn(source.ip(), Instant::now().into_std());
     if let Err(error) = control::answer(&shared, tunnel).await {
         debug!(%source, %error, "a QUIC connection that did not become one of a link");
         let failure = error.failure();

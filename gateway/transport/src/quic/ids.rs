@@ -22,7 +22,7 @@ use quinn_proto::InvalidCid;
 use super::{QuicKeys, post::EndpointNumber};
 
 /// The version of RFC 9000; of drafts there is nobody to speak to.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// Bytes of an ID.
 const ID_BYTES: usize = 8;
 /// Of these, the last ones are made from the others.

@@ -3,7 +3,7 @@
 //! The sockets of a port share it, and the kernel spreads packets over them by both addresses. When the peer's address
 //! changes, its packets come to another socket, and only their connection ID says whose they are. What has a long header
 //! begins a connection and belongs where it came, and so does what another slot has issued the ID of: it is answered by a
-//! reset.
+//! reset. Of what begins connections no more is taken than [`Beginnings`] says.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use futures_util::task::AtomicWaker;
@@ -25,7 +26,10 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 
-use super::ids::{self, SlotTag};
+use super::{
+    beginnings::{Beginnings, Claim, Origins},
+    ids::{self, SlotTag},
+};
 
 /// Packets, or batches of them, that wait for one worker. More are lost, as on any network.
 const WAITING_MAX: usize = 256;
@@ -40,6 +44,7 @@ pub(super) struct Post {
     slot: SlotTag,
     boxes: RwLock<BTreeMap<EndpointNumber, Arc<Mailbox>>>,
     handed_over: AtomicU64,
+    origins: Origins,
 }
 
 /// What waits for one endpoint.
@@ -62,7 +67,13 @@ impl Post {
             slot,
             boxes: RwLock::default(),
             handed_over: AtomicU64::new(0),
+            origins: Origins::default(),
         }
+    }
+
+    /// From where peers have come.
+    pub(super) fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     /// What stands for our slot in connection IDs.
@@ -118,6 +129,7 @@ pub(super) struct SharedSocket {
     number: EndpointNumber,
     mailbox: Arc<Mailbox>,
     post: Arc<Post>,
+    beginnings: Mutex<Beginnings>,
 }
 
 impl SharedSocket {
@@ -135,6 +147,7 @@ impl SharedSocket {
             number,
             mailbox,
             post: Arc::clone(post),
+            beginnings: Mutex::new(Beginnings::new(Instant::now())),
         })
     }
 
@@ -166,19 +179,34 @@ impl SharedSocket {
         (slot == self.post.slot && number != self.number).then_some(number)
     }
 
-    /// Hands over what is not ours, and moves the rest together; how much that is.
-    fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta], received: usize) -> usize {
+    /// Throws away what is too much and hands over what is not ours. What nothing is left of stays in the list, empty: it
+    /// was work as well, and who asks goes by that.
+    fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) {
+        for (buf, meta) in bufs.iter_mut().zip(metas) {
+            meta.len = self.thin_out(&mut buf[..meta.len], *meta);
+            meta.len = self.sort_batch(&mut buf[..meta.len], *meta);
+        }
+    }
+
+    /// Throws away what begins connections beyond what is taken, of what the kernel has put together; how many bytes are
+    /// left.
+    fn thin_out(&self, batch: &mut [u8], meta: RecvMeta) -> usize {
+        let stride = meta.stride.max(1);
         let mut kept = 0;
-        for at in 0..received {
-            let meta = metas[at];
-            let left = self.sort_batch(&mut bufs[at][..meta.len], meta);
-            if left == 0 {
+        for start in (0..batch.len()).step_by(stride) {
+            let datagram = start..batch.len().min(start + stride);
+            let is_taken = Claim::of(&batch[datagram.clone()]).is_none_or(|claim| {
+                let (source, origins) = (meta.addr.ip(), self.post.origins());
+                let mut beginnings = self.beginnings.lock();
+                beginnings.take(claim, source, origins, Instant::now())
+            });
+            if !is_taken {
                 continue;
             }
-            metas[at].len = left;
-            bufs.swap(kept, at);
-            metas.swap(kept, at);
-            kept += 1;
+            if kept < start {
+                batch.copy_within(datagram.clone(), kept);
+            }
+            kept += datagram.len();
         }
         kept
     }
@@ -241,8 +269,8 @@ impl AsyncUdpSocket for SharedSocket {
             return Poll::Ready(Ok(collected));
         }
         let received = ready!(self.socket.poll_recv(cx, bufs, meta))?;
-        // It may be none; then we are asked again.
-        Poll::Ready(Ok(self.sort(bufs, meta, received)))
+        self.sort(bufs, &mut meta[..received]);
+        Poll::Ready(Ok(received))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -298,8 +326,8 @@ mod tests {
             stride: PACKET_BYTES,
             ..RecvMeta::default()
         }];
-        let kept = socket.sort(&mut [IoSliceMut::new(&mut bytes)], &mut metas, 1);
-        bytes.truncate(metas[0].len * kept);
+        socket.sort(&mut [IoSliceMut::new(&mut bytes)], &mut metas);
+        bytes.truncate(metas[0].len);
         bytes
     }
 
@@ -343,6 +371,24 @@ mod tests {
         let batch: [&[u8]; 3] = [&others, &begins, &nobodys];
         assert_eq!(sorted(&a, &batch), batch.concat());
         assert_eq!(collected(&b), b"");
+    }
+
+    #[tokio::test]
+    async fn beginnings_beyond_what_is_taken_are_thrown_away_and_other_packets_stay() {
+        const FLOOD: usize = 50;
+        let post = Arc::new(Post::of(SLOT));
+        let a = socket(&post, 0);
+        let ours = packet(&a, SLOT, 1);
+        let mut begins = [2; PACKET_BYTES];
+        begins[..8].copy_from_slice(&[0xc0, 0, 0, 0, 1, 0, 0, 0]);
+        let batch = [&begins[..], &ours].repeat(FLOOD);
+        let kept = sorted(&a, &batch);
+        let is_of = |first: u8| move |packet: &&[u8]| packet[0] == first;
+        let packets = || kept.chunks(PACKET_BYTES);
+        assert_eq!(packets().filter(is_of(0x40)).count(), FLOOD);
+        let lost = post.origins().lost() as usize;
+        assert!(lost > 0);
+        assert_eq!(packets().filter(is_of(0xc0)).count(), FLOOD - lost);
     }
 
     #[tokio::test]
