@@ -284,7 +284,7 @@ fn quic_inside_passes(ground: Ground) {
 }
 
 /// How the application's two sides know each other.
-fn quic_sides(name: &str) -> (quinn::ServerConfig, quinn::ClientConfig) {
+pub(crate) fn quic_sides(name: &str) -> (quinn::ServerConfig, quinn::ClientConfig) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let certificate = CertificateDer::from(made.cert.der().to_vec());
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

@@ -57,6 +57,7 @@ mod frames;
 mod links;
 mod names;
 mod nodes;
+mod overrun;
 mod planes;
 mod proxies;
 mod secured;
