@@ -214,7 +214,7 @@ impl Relations for Told {
     }
 
     fn next(&self, _: &ClusterName, _: SessionId) -> Option<Message> {
-        let next = self.relation.lock().poll_transmit();
+        let next = self.relation.lock().poll_transmit(Instant::now());
         next.map(|(_, message)| message)
     }
 
