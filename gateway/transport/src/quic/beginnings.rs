@@ -1,9 +1,9 @@
 //! Datagrams that begin connections: how many of them are looked at, before anything is deciphered.
 //!
-//! Who sends them need not be who it says it is, and what is done for each, its keys to begin with, takes ten times as long
-//! as to receive one. So a socket takes so many in a time and no more. The rest is lost, as on any network, and who means it
-//! comes again. They are counted in three kinds, so that none of them stands in the way of another: from where a peer has
-//! come of late, with a token, and all others.
+//! Who sends them need not be who it says it is, and what is done for each, its keys to begin with, takes far longer than to
+//! receive one. So a socket takes so many in a time and no more. The rest is lost, as on any network, and who means it comes
+//! again. They are counted in three kinds, so that none of them stands in the way of another: from where a peer has come of
+//! late, with a token, and all others.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use super::ids::VERSION;
 
 /// A socket takes [`TAKEN_MAX`] of each kind in so much time: short, so that what is established never waits for many.
 const WINDOW: Duration = Duration::from_millis(10);
-/// Two thousand in a second of each kind take a tenth of a slow core.
+/// Two thousand in a second of one kind take less than a tenth of a slow core.
 const TAKEN_MAX: u32 = 20;
 /// An address stays known for this long after a peer has come from there.
 const KNOWN_FOR: Duration = Duration::from_secs(600);
