@@ -5,9 +5,11 @@
 //! a reset as a reset, and nothing that was cut ever looks like an end.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -18,7 +20,6 @@ use socket2::{SockRef, Socket};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
-    sync::Notify,
     task::coop::consume_budget,
 };
 
@@ -31,6 +32,10 @@ pub(crate) struct Carried {
     sent_bytes: AtomicU64,
     /// Received and written to the socket.
     received_bytes: AtomicU64,
+    /// The socket has ended, and the peer was told.
+    socket_ended: AtomicBool,
+    /// The peer has ended, and the socket was told.
+    peer_ended: AtomicBool,
 }
 
 impl Carried {
@@ -50,33 +55,12 @@ impl Carried {
         self.received_bytes.load(Relaxed)
     }
 
+    fn has_socket_ended(&self) -> bool {
+        self.socket_ended.load(Relaxed)
+    }
+
     fn total(&self) -> u64 {
         self.sent_bytes() + self.received_bytes()
-    }
-}
-
-/// How far the direction to the peer has come, for the other one.
-#[derive(Default)]
-struct Sending {
-    /// The socket has ended, and the peer was told.
-    has_ended: AtomicBool,
-    ended: Notify,
-}
-
-impl Sending {
-    fn end(&self) {
-        self.has_ended.store(true, Relaxed);
-        self.ended.notify_one();
-    }
-
-    fn has_ended(&self) -> bool {
-        self.has_ended.load(Relaxed)
-    }
-
-    async fn ended(&self) {
-        while !self.has_ended() {
-            self.ended.notified().await;
-        }
     }
 }
 
@@ -110,15 +94,10 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let (mut from_peer, mut to_peer) = stream.split();
     let shared = &*socket;
-    let sending = Sending::default();
     let both = async {
         tokio::try_join!(
-            async {
-                send(shared, side, rest, &mut to_peer, carried).await?;
-                sending.end();
-                Ok(())
-            },
-            receive(shared, side, &mut from_peer, carried, &sending),
+            send(shared, side, rest, &mut to_peer, carried),
+            receive(shared, side, &mut from_peer, carried),
         )
     };
     let ended = tokio::select! {
@@ -176,7 +155,17 @@ async fn send(
     if !rest.end_is_queued {
         to_peer.put_end().map_err(failure_of)?;
     }
-    to_peer.flush().await.map_err(failure_of)
+    to_peer.flush().await.map_err(failure_of)?;
+    carried.socket_ended.store(true, Relaxed);
+    if carried.peer_ended.load(Relaxed) {
+        // The other direction waits for this one, and is on the same task.
+        poll_fn(|context| {
+            context.waker().wake_by_ref();
+            Poll::Ready(())
+        })
+        .await;
+    }
+    Ok(())
 }
 
 /// Whether nothing is left to read but the end: the runtime has heard of it, and the kernel confirms. A reset that is
@@ -212,7 +201,6 @@ async fn receive(
     side: Side,
     from_peer: &mut ReadHalf<'_>,
     carried: &Carried,
-    sending: &Sending,
 ) -> Result<(), Failure> {
     // Of a socket just connected the runtime does not know yet that it takes bytes.
     let mut is_first = true;
@@ -220,15 +208,13 @@ async fn receive(
         match from_peer.fill().await.map_err(failure_of)? {
             Fill::End => {
                 // Where the socket has ended before, it is closed next, which says the same.
-                if !sending.has_ended() {
+                if !carried.has_socket_ended() {
                     // An error here is the socket's own end, which the other direction reports.
                     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Write);
                 }
-                return tokio::select! {
-                    biased;
-                    () = sending.ended() => Ok(()),
-                    failure = cut(from_peer, sending) => Err(failure),
-                };
+                carried.peer_ended.store(true, Relaxed);
+                // On the heap, as below: not every stream waits so, and each would have to have room for it.
+                return Box::pin(outlast(from_peer, carried)).await;
             }
             Fill::Data => match from_peer.lend(|chunks| {
                 if std::mem::take(&mut is_first) {
@@ -240,11 +226,9 @@ async fn receive(
                     carried.add_received(bytes);
                     consume_budget().await;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::select! {
-                    biased;
-                    waited = ready::writable(socket) => waited.map_err(|_| side.reset())?,
-                    failure = cut(from_peer, sending) => return Err(failure),
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    Box::pin(room(socket, side, from_peer, carried)).await?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(side.reset()),
             },
@@ -252,11 +236,38 @@ async fn receive(
     }
 }
 
+/// Waits until the socket has ended as well; who notes that wakes the task.
+async fn outlast(from_peer: &mut ReadHalf<'_>, carried: &Carried) -> Result<(), Failure> {
+    let socket_ended = poll_fn(|_| match carried.has_socket_ended() {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    });
+    tokio::select! {
+        biased;
+        () = socket_ended => Ok(()),
+        failure = cut(from_peer, carried) => Err(failure),
+    }
+}
+
+/// Waits until the socket takes more.
+async fn room(
+    socket: &TcpStream,
+    side: Side,
+    from_peer: &mut ReadHalf<'_>,
+    carried: &Carried,
+) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        waited = ready::writable(socket) => waited.map_err(|_| side.reset()),
+        failure = cut(from_peer, carried) => Err(failure),
+    }
+}
+
 /// Resolves when the connection of the stream has ended while something is still to be sent on it. Where both directions
 /// wait for the socket, nobody else would notice. What has arrived whole after all was sent is delivered all the same.
-async fn cut(from_peer: &mut ReadHalf<'_>, sending: &Sending) -> Failure {
+async fn cut(from_peer: &mut ReadHalf<'_>, carried: &Carried) -> Failure {
     let error = from_peer.cut().await;
-    if sending.has_ended() {
+    if carried.has_socket_ended() {
         return std::future::pending().await;
     }
     // The peer may have said more than that its connection has ended.

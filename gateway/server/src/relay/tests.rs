@@ -5,7 +5,7 @@ use corinth_model::{GatewayId, Slot, TrustDomain};
 use corinth_transport::{
     BoxFuture, DialTarget, Link, StreamSink, Transport, memory::MemoryNetwork,
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
 use super::*;
 
