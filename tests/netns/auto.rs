@@ -1,7 +1,9 @@
 //! Which of two transports carries a peer's streams, where that is left to the gateway.
 
 use std::{
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,6 +17,7 @@ use crate::fixture::{ECHO, ECHO_PORT, WEB, WEB_PORT, echo_back};
 
 on_both_families![
     streams_move_to_tls_within_a_second_when_udp_is_dropped_and_back_when_it_passes_again,
+    streams_move_to_tls_when_udp_is_policed,
     a_peer_that_only_tcp_reaches_is_linked_by_tls,
     a_peer_that_only_udp_reaches_is_linked_by_quic,
 ];
@@ -25,6 +28,12 @@ const TUNNEL_PORT: u16 = 15_443;
 const DELAY: Duration = Duration::from_millis(10);
 /// Traffic has to move within a second. What is measured includes this machine's noise.
 const MOVED: Duration = Duration::from_millis(1_500);
+
+/// What passes of UDP where it is policed: far less than is sent.
+const POLICED: Udp = Udp::Policed {
+    bits_per_second: 10_000_000,
+    burst_bytes: 15_000,
+};
 
 /// Two gateways with a wide-area network between them, through which `east` may dial `west` in both ways.
 struct Far {
@@ -164,6 +173,37 @@ fn streams_move_to_tls_within_a_second_when_udp_is_dropped_and_back_when_it_pass
 }
 
 /// What one side drops, the other carrier does not need.
+fn streams_move_to_tls_when_udp_is_policed(family: Family) {
+    let Some(lab) = Lab::on(family).alone().build() else {
+        return;
+    };
+    let far = far(&lab, family);
+    far.east.await_links(2);
+    await_used(&far.east, "quic");
+    let bulk = lab.client.connect(far.east.at(ECHO_PORT));
+    thread::scope(|threads| {
+        threads.spawn(|| while (&bulk).write_all(&[0; 1 << 16]).is_ok() {});
+        threads.spawn(|| {
+            let mut buffer = vec![0; 1 << 16];
+            while matches!((&bulk).read(&mut buffer), Ok(1..)) {}
+        });
+        far.udp(POLICED);
+        let policed_at = Instant::now();
+        await_used(&far.east, "tls");
+        println!("over TLS {:?} after UDP is policed", policed_at.elapsed());
+        assert_eq!(used(&far.east).1, "lossy");
+        let web = Load::paced(
+            &lab.client,
+            far.east.at(WEB_PORT),
+            4,
+            Duration::from_millis(2),
+        );
+        web.await_answers(200);
+        assert_eq!(web.stop().failures(), [""; 0]);
+        bulk.shutdown(Shutdown::Both).unwrap();
+    });
+}
+
 fn one_transport_only(family: Family, protocol: &str, carrier: &str) {
     let Some(lab) = Lab::on(family).build() else {
         return;

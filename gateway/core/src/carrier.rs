@@ -32,11 +32,11 @@ const FAR: Duration = Duration::from_millis(6);
 /// longer, and one is busy for minutes.
 const SHORTEST_OF: Duration = Duration::from_secs(15 * 60);
 /// A look with fewer packets than this says nothing about losses.
-const SAMPLE_MIN_PACKETS: u64 = 200;
+const SAMPLE_MIN_PACKETS: u64 = 100;
 /// More lost packets than this, in hundredths, is no path for QUIC: somebody polices it, or drops what is large.
 const LOSS_MAX_PERCENT: u64 = 10;
 /// So many looks in a row must say so.
-const LOSSY_LOOKS: u32 = 2;
+const LOSSY_LOOKS: u32 = 3;
 /// Changes not yet polled; the oldest are forgotten.
 const CHANGES_MAX: usize = 64;
 
@@ -266,7 +266,8 @@ impl Carriers {
         }
     }
 
-    /// A look at what QUIC lost. To be called about once a second.
+    /// A look at what QUIC lost. To be called four times a second or so: what a start puts into a queue that has no room
+    /// for it is over in less than three looks, and a police is not.
     pub fn handle_losses(&mut self, losses: Losses, now: Instant) {
         if losses.sent_packets < SAMPLE_MIN_PACKETS {
             return;

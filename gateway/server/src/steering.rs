@@ -15,7 +15,7 @@ use tracing::info;
 use crate::{shared::Shared, transports::Wish};
 
 /// Between two looks at losses and round trips.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What carries new streams to one gateway, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

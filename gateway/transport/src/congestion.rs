@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 pub enum Congestion {
     /// By losses (RFC 9438).
     Cubic,
-    /// By the rate at which answers come. Experimental in quinn.
+    /// By the rate at which the path delivers (draft-ietf-ccwg-bbr); over QUIC with our own controller.
     Bbr,
 }
 

@@ -119,10 +119,12 @@ fn who_fails_again_soon_waits_twice_as_long_and_who_served_long_does_not() {
 }
 
 #[test]
-fn losses_move_streams_when_two_looks_agree() {
+fn losses_move_streams_when_three_looks_agree() {
     let mut bench = Bench::settled();
     bench.lose(LOSS_MAX_PERCENT + 1);
+    bench.lose(LOSS_MAX_PERCENT + 1);
     bench.lose(LOSS_MAX_PERCENT);
+    bench.lose(LOSS_MAX_PERCENT + 1);
     bench.lose(LOSS_MAX_PERCENT + 1);
     assert_eq!(bench.changes(), []);
     bench.lose(LOSS_MAX_PERCENT + 1);
