@@ -311,6 +311,10 @@ impl Relation {
             session.digest_at = now + DIGEST_INTERVAL;
             session.due.digest = true;
         }
+        if session.confirms_at().is_some_and(|at| now >= at) {
+            // It leaves when the peer reads again, however long that takes.
+            session.due.digest = true;
+        }
         if session.again_at.is_some_and(|at| now >= at) {
             self.tell_again(now);
         }

@@ -234,7 +234,7 @@ async fn what_a_crash_lost_of_what_was_told_costs_that_peer_a_new_instance() {
     let before = std::fs::read(&file).unwrap();
     lab.west.export("pay.shop", Audience::All);
     lab.east.route("pay.shop", 80).await;
-    lab.east.up_to_date("west").await;
+    lab.west.up_to_date("east").await;
     lab.west.kill().await;
     std::fs::write(&file, before).unwrap();
     lab.west.start();

@@ -112,11 +112,11 @@ impl Session {
         }
     }
 
-    /// When a digest is due that confirms what was told: at once, unless there was one just before.
+    /// When a digest becomes due that confirms what was told: at once, unless there was one just before. `None` also while
+    /// one is due.
     pub(super) fn confirms_at(&self) -> Option<Instant> {
         let earliest = self.confirmed_at.map(|at| at + CONFIRM_INTERVAL);
-        self.is_unconfirmed
-            .then(|| earliest.unwrap_or(self.opened_at))
+        (self.is_unconfirmed && !self.due.digest).then(|| earliest.unwrap_or(self.opened_at))
     }
 
     /// Whether the peer has said who it is.

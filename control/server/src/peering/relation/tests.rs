@@ -76,6 +76,23 @@ fn a_change_after_a_quiet_time_is_confirmed_at_once() {
 }
 
 #[test]
+fn a_digest_that_cannot_leave_is_not_waited_for_again_and_again() {
+    let mut pair = Pair::connected(&[]);
+    pair.offer(many(1), at(1, 3));
+    let now = pair.now;
+    let told = pair.east.relation.poll_transmit(now);
+    assert!(
+        matches!(told, Some((_, Message::Upsert { .. }))),
+        "{told:?}"
+    );
+    // From now on nobody reads.
+    let due = pair.east.relation.poll_timeout().unwrap();
+    assert!(due <= now + CONFIRM_INTERVAL);
+    pair.east.relation.handle_timeout(due);
+    assert!(pair.east.relation.poll_timeout().unwrap() > due);
+}
+
+#[test]
 fn changes_that_follow_each_other_are_told_at_once_and_confirmed_together() {
     let mut pair = Pair::connected(&[]);
     pair.east.written.clear();
