@@ -155,18 +155,12 @@ impl Journal {
         version: Version,
         unix_ms: u64,
     ) -> BTreeSet<ServiceId> {
-        let is_gone = |(service, told): &(&ServiceId, &Told)| {
-            told.is_offered() && !offers.contains_key(*service)
-        };
-        let gone = self.told.iter().filter(is_gone);
-        let gone: Vec<ServiceId> = gone.map(|(service, _)| service.clone()).collect();
+        let (news, gone) = self.compare(offers);
         let version = version.max(next(self.top));
         let mut changed = BTreeSet::new();
-        for (service, offer) in offers {
-            if let Some(what) = self.news(&service, offer) {
-                self.put(service.clone(), Told { version, what });
-                changed.insert(service);
-            }
+        for (service, what) in news {
+            self.put(service.clone(), Told { version, what });
+            changed.insert(service);
         }
         for service in gone {
             let what = What::Tombstone { since_ms: unix_ms };
@@ -181,28 +175,29 @@ impl Journal {
         changed
     }
 
-    /// What is new in this offer; one that says the same takes the place of the old.
-    fn news(&mut self, service: &ServiceId, offer: Arc<Offer>) -> Option<What> {
-        let Some(told) = self.told.get_mut(service) else {
-            let digest = Digest::of(&offer);
-            return Some(What::Offer { digest, offer });
+    /// What of it is new, and what is offered no more. Both are in the order of names, and so are read side by side.
+    fn compare(
+        &mut self,
+        offers: BTreeMap<ServiceId, Arc<Offer>>,
+    ) -> (Vec<(ServiceId, What)>, Vec<ServiceId>) {
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        let mut told = self.told.iter_mut().peekable();
+        let mut leave_out = |(service, told): (&ServiceId, &mut Told)| {
+            if told.is_offered() {
+                gone.push(service.clone());
+            }
         };
-        match &mut told.what {
-            What::Offer { offer: old, .. } if Arc::ptr_eq(old, &offer) => None,
-            What::Offer { offer: old, .. } if **old == *offer => {
-                *old = offer;
-                None
+        for (service, offer) in offers {
+            while let Some(before) = told.next_if(|(name, _)| **name < service) {
+                leave_out(before);
             }
-            What::Unread { digest } if *digest == Digest::of(&offer) => {
-                let digest = *digest;
-                told.what = What::Offer { digest, offer };
-                None
-            }
-            What::Offer { .. } | What::Unread { .. } | What::Tombstone { .. } => {
-                let digest = Digest::of(&offer);
-                Some(What::Offer { digest, offer })
+            let known = told.next_if(|(name, _)| **name == service);
+            if let Some(what) = news(known.map(|(_, told)| told), offer) {
+                new.push((service, what));
             }
         }
+        told.for_each(leave_out);
+        (new, gone)
     }
 
     fn put(&mut self, service: ServiceId, told: Told) {
@@ -374,6 +369,30 @@ impl Journal {
         }
         journal.forget_excess();
         Ok(journal)
+    }
+}
+
+/// What is new in this offer; one that says the same takes the place of the old.
+fn news(told: Option<&mut Told>, offer: Arc<Offer>) -> Option<What> {
+    let Some(told) = told else {
+        let digest = Digest::of(&offer);
+        return Some(What::Offer { digest, offer });
+    };
+    match &mut told.what {
+        What::Offer { offer: old, .. } if Arc::ptr_eq(old, &offer) => None,
+        What::Offer { offer: old, .. } if **old == *offer => {
+            *old = offer;
+            None
+        }
+        What::Unread { digest } if *digest == Digest::of(&offer) => {
+            let digest = *digest;
+            told.what = What::Offer { digest, offer };
+            None
+        }
+        What::Offer { .. } | What::Unread { .. } | What::Tombstone { .. } => {
+            let digest = Digest::of(&offer);
+            Some(What::Offer { digest, offer })
+        }
     }
 }
 
