@@ -192,7 +192,8 @@ impl ControlPlane {
             .iter()
             .map(|peer| self.shared.farewell(peer, Farewell::Stopping));
         futures_util::future::join_all(said).await;
-        self.shared.keep_last().await;
+        let shared = Arc::clone(&self.shared);
+        let _turn = shared.keep_last().await;
         self.kill().await;
     }
 }

@@ -51,10 +51,11 @@ mod links;
 /// What `/readyz` shows while there are no tables.
 pub(crate) const PENDING: &str = "tables: none on disk, and none from the control plane yet";
 
-/// Tables are written to disk at most this often, and for at most a part of the time: it takes a processor.
+/// Tables are written to disk at most this often, and for less than a fiftieth of the time: it takes a processor and
+/// memory from connections. What a gateway has not written when it is killed, its control plane tells it again.
 const KEEP_GAP: Duration = Duration::from_secs(1);
-const KEEP_GAP_PER_WRITE: u32 = 20;
-const KEEP_GAP_MAX: Duration = Duration::from_secs(5);
+const KEEP_GAP_PER_WRITE: u32 = 60;
+const KEEP_GAP_MAX: Duration = Duration::from_secs(30);
 /// A gateway without tables for this long says why it is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 

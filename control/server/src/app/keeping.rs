@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use corinth_daemon::background;
 use corinth_model::ClusterName;
+use tokio::sync::MutexGuard;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
@@ -74,11 +75,13 @@ impl Shared {
         self.to_keep.notify_one();
     }
 
-    /// Writes down what has changed, after what is being written: what is older must not be written last.
-    pub(super) async fn keep_last(&self) {
-        let _turn = self.keep_turn.lock().await;
+    /// Writes down what has changed, after what is being written: what is older must not be written last. Nothing is written
+    /// while the turn that is returned is held.
+    pub(super) async fn keep_last(&self) -> MutexGuard<'_, ()> {
+        let turn = self.keep_turn.lock().await;
         self.keep_few();
         self.keep_peers();
+        turn
     }
 
     /// Writes down what is small, and must not be lost: gateways have been told of import ports by now.
