@@ -31,7 +31,7 @@ const FAR: Duration = Duration::from_millis(6);
 /// The way is as long as the shortest round trip of so much time, or of up to twice as much: a busy one only seems
 /// longer, and one is busy for minutes.
 const SHORTEST_OF: Duration = Duration::from_secs(15 * 60);
-/// A look with fewer packets than this says nothing about losses.
+/// Fewer packets than this say nothing about losses; looks add up to it.
 const SAMPLE_MIN_PACKETS: u64 = 100;
 /// More lost packets than this, in hundredths, is no path for QUIC: somebody polices it, or drops what is large.
 const LOSS_MAX_PERCENT: u64 = 10;
@@ -154,6 +154,9 @@ pub struct Carriers {
     /// Something has been carried, or could have been.
     has_served: bool,
     shortest: Option<Shortest>,
+    /// What looks have found that were too few packets, or too early, to say anything.
+    sample: Losses,
+    sampled_at: Instant,
     lossy_looks: u32,
     changes: VecDeque<CarrierChange>,
 }
@@ -231,6 +234,8 @@ impl Carriers {
             carrier_since: now,
             has_served: false,
             shortest: None,
+            sample: Losses::default(),
+            sampled_at: now,
             lossy_looks: 0,
             changes: VecDeque::new(),
         }
@@ -269,9 +274,18 @@ impl Carriers {
     /// A look at what QUIC lost. To be called four times a second or so: what a start puts into a queue that has no room
     /// for it is over in less than three looks, and a police is not.
     pub fn handle_losses(&mut self, losses: Losses, now: Instant) {
-        if losses.sent_packets < SAMPLE_MIN_PACKETS {
+        self.sample.sent_packets += losses.sent_packets;
+        self.sample.lost_packets += losses.lost_packets;
+        // What a start overruns is lost within a round trip or two.
+        let rtt = self
+            .shortest
+            .map_or(Duration::ZERO, |shortest| shortest.rtt);
+        let is_early = now.saturating_duration_since(self.sampled_at) < rtt;
+        if self.sample.sent_packets < SAMPLE_MIN_PACKETS || is_early {
             return;
         }
+        let losses = std::mem::take(&mut self.sample);
+        self.sampled_at = now;
         let is_lossy = losses.lost_packets.saturating_mul(100)
             > losses.sent_packets.saturating_mul(LOSS_MAX_PERCENT);
         self.lossy_looks = if is_lossy { self.lossy_looks + 1 } else { 0 };

@@ -134,16 +134,40 @@ fn losses_move_streams_when_three_looks_agree() {
 }
 
 #[test]
-fn a_look_at_few_packets_says_nothing() {
+fn few_packets_say_nothing_until_they_are_enough() {
     let mut bench = Bench::settled();
-    for _ in 0..10 {
-        let losses = Losses {
-            sent_packets: SAMPLE_MIN_PACKETS - 1,
-            lost_packets: SAMPLE_MIN_PACKETS - 1,
-        };
-        bench.carriers.handle_losses(losses, bench.now);
+    let half = Losses {
+        sent_packets: SAMPLE_MIN_PACKETS / 2,
+        lost_packets: SAMPLE_MIN_PACKETS / 2,
+    };
+    for _ in 0..LOSSY_LOOKS * 2 - 1 {
+        bench.carriers.handle_losses(half, bench.now);
     }
     assert_eq!(bench.changes(), []);
+    bench.carriers.handle_losses(half, bench.now);
+    assert_eq!(bench.changes(), [change(Carrier::Tls, Cause::Lossy)]);
+}
+
+#[test]
+fn looks_within_one_round_trip_are_one_look() {
+    let mut bench = Bench::settled();
+    let rtt = Duration::from_millis(300);
+    bench.carriers.handle_round_trip(rtt, bench.now);
+    let rtt = bench.carriers.shortest.unwrap().rtt;
+    bench.wait(rtt);
+    let all = Losses {
+        sent_packets: SAMPLE_MIN_PACKETS,
+        lost_packets: SAMPLE_MIN_PACKETS,
+    };
+    for _ in 0..LOSSY_LOOKS {
+        bench.carriers.handle_losses(all, bench.now);
+    }
+    assert_eq!(bench.changes(), []);
+    for _ in 0..LOSSY_LOOKS {
+        bench.wait(rtt);
+        bench.carriers.handle_losses(all, bench.now);
+    }
+    assert_eq!(bench.changes(), [change(Carrier::Tls, Cause::Lossy)]);
 }
 
 #[test]
