@@ -3,10 +3,11 @@
 //! Who sends them need not be who it says it is, and what is done for each, its keys to begin with, takes far longer than to
 //! receive one. So a socket takes so many in a time and no more. The rest is lost, as on any network, and who means it comes
 //! again. They are counted in three kinds, so that none of them stands in the way of another: from where a peer has come of
-//! late, with a token, and all others.
+//! late, with a Retry token, and all others.
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -85,8 +86,17 @@ impl Origins {
         if known.len() >= KNOWN_MAX {
             known.retain(|_, until| *until > now);
         }
-        if known.len() < KNOWN_MAX {
-            known.insert(source.to_canonical(), now + KNOWN_FOR);
+        let source = source.to_canonical();
+        if known.len() < KNOWN_MAX || known.contains_key(&source) {
+            known.insert(source, now + KNOWN_FOR);
+        }
+    }
+
+    /// A peer is there, at the address that `source` names. Goes on for as long as it is polled.
+    pub(super) async fn keep(&self, source: impl Fn() -> IpAddr) -> Infallible {
+        loop {
+            self.learn(source(), tokio::time::Instant::now().into_std());
+            tokio::time::sleep(KNOWN_FOR / 2).await;
         }
     }
 
@@ -129,22 +139,28 @@ impl Beginnings {
         if now.saturating_duration_since(self.since) >= WINDOW {
             *self = Self::new(now);
         }
-        let kind = match claim {
-            _ if origins.is_known(source, now) => Kind::FromPeer,
-            Claim::Token => Kind::WithToken,
-            Claim::None => Kind::Other,
-        };
+        // An address can be made up: who has a token is not bound to the share of peers.
+        let is_known = origins.is_known(source, now);
+        let is_taken = is_known && self.takes(Kind::FromPeer)
+            || match claim {
+                Claim::Token => self.takes(Kind::WithToken),
+                Claim::None => !is_known && self.takes(Kind::Other),
+            };
+        if !is_taken {
+            origins.lost.fetch_add(1, Relaxed);
+        }
+        is_taken
+    }
+
+    fn takes(&mut self, kind: Kind) -> bool {
         let taken = match kind {
             Kind::FromPeer => &mut self.taken[0],
             Kind::WithToken => &mut self.taken[1],
             Kind::Other => &mut self.taken[2],
         };
-        if *taken == TAKEN_MAX {
-            origins.lost.fetch_add(1, Relaxed);
-            return false;
-        }
-        *taken += 1;
-        true
+        let has_room = *taken < TAKEN_MAX;
+        *taken += u32::from(has_room);
+        has_room
     }
 }
 
@@ -202,11 +218,33 @@ mod tests {
                 }
                 assert!(!beginnings.take(claim, source, &origins, now), "{claim:?}");
             }
-            // A token is worth nothing to who is known.
-            assert!(!beginnings.take(Claim::Token, PEER, &origins, now));
-            assert_eq!(origins.lost(), 4 * round);
+            assert_eq!(origins.lost(), 3 * round);
             now += WINDOW;
         }
+    }
+
+    #[test]
+    fn who_pretends_to_be_a_peer_does_not_take_what_peers_have_for_their_tokens() {
+        let now = Instant::now();
+        let origins = Origins::default();
+        origins.learn(PEER, now);
+        let mut beginnings = Beginnings::new(now);
+        while beginnings.take(Claim::None, PEER, &origins, now) {}
+        assert!(beginnings.take(Claim::Token, PEER, &origins, now));
+        assert!(beginnings.take(Claim::None, STRANGER, &origins, now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_stays_known_for_as_long_as_a_peer_is_there() {
+        let origins = Origins::default();
+        let there = origins.keep(|| PEER);
+        let hours = tokio::time::sleep(KNOWN_FOR * 20);
+        tokio::select! {
+            never = there => match never {},
+            () = hours => {}
+        }
+        let now = tokio::time::Instant::now().into_std();
+        assert!(origins.is_known(PEER, now));
     }
 
     #[test]

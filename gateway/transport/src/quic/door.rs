@@ -140,9 +140,13 @@ async fn shake_hands(
     drop(held);
     shared.counts.accepted.fetch_add(1, Relaxed);
     keeper.verified(source.ip());
-    let origins = shared.post.origins();
-    origins.learn(source.ip(), Instant::now().into_std());
-    if let Err(error) = control::answer(&shared, tunnel).await {
+    let peer = tunnel.quic.clone();
+    let is_there = || peer.remote_address().ip();
+    let answered = tokio::select! {
+        answered = control::answer(&shared, tunnel) => answered,
+        never = shared.post.origins().keep(is_there) => match never {},
+    };
+    if let Err(error) = answered {
         debug!(%source, %error, "a QUIC connection that did not become one of a link");
         let failure = error.failure();
         // A peer that was not needed any more has broken no rule.

@@ -66,7 +66,7 @@ enum Phase {
     /// Twice as much each round, until that delivers no more.
     Start { best: f64, rounds: u32 },
     /// What the start has put into the queue leaves it.
-    Drain,
+    Empty,
     /// Round after round of the cycle.
     Cycle { at: usize },
     /// Less is on its way, so that the shortest round trip can be seen, until then and to the end of a round.
@@ -137,13 +137,13 @@ impl ByRate {
 
     fn next_phase(&mut self, ended: Option<Round>, in_flight: u64, is_limited: bool, now: Instant) {
         let bandwidth = self.bandwidth.bytes_per_second();
-        let is_drained = self
+        let is_empty = self
             .product_bytes()
             .is_some_and(|product| in_flight as f64 <= product);
         self.phase = match (self.phase, ended) {
             (Phase::Start { best, rounds }, Some(ended)) => {
                 if self.is_overflowing(&ended) {
-                    Phase::Drain
+                    Phase::Empty
                 } else if is_limited {
                     Phase::Start { best, rounds }
                 } else if bandwidth >= best * FULL_GROWTH {
@@ -157,10 +157,10 @@ impl ByRate {
                         rounds: rounds + 1,
                     }
                 } else {
-                    Phase::Drain
+                    Phase::Empty
                 }
             }
-            (Phase::Drain, _) if is_drained => Phase::Cycle { at: 2 },
+            (Phase::Empty, _) if is_empty => Phase::Cycle { at: 2 },
             (Phase::Cycle { at }, Some(_)) => Phase::Cycle {
                 at: (at + 1) % CYCLE.len(),
             },
@@ -190,7 +190,7 @@ impl ByRate {
                     until: self.shortest.look_again(now),
                 };
             }
-            Phase::Start { .. } | Phase::Drain | Phase::Cycle { .. } => {
+            Phase::Start { .. } | Phase::Empty | Phase::Cycle { .. } => {
                 self.shortest.look_again(now);
                 self.shortest.settle(now);
             }
@@ -211,7 +211,7 @@ impl ByRate {
                 }
                 return;
             }
-            Phase::Drain => target(1.0),
+            Phase::Empty => self.product_bytes().map(|product| product as u64),
             Phase::Cycle { at } => target(CYCLE[at]),
             Phase::Dip { .. } => self.product_bytes().map(|product| (product * DIP) as u64),
         };
@@ -285,6 +285,10 @@ impl Controller for ByRate {
         lost_bytes: u64,
     ) {
         self.round.lost_bytes += lost_bytes;
+        if lost_bytes == 0 && matches!(self.phase, Phase::Start { .. }) {
+            // A router has marked packets instead of losing them (RFC 3168): the queue is there.
+            self.phase = Phase::Empty;
+        }
         if is_persistent_congestion {
             // It grows with what is acknowledged from here on.
             self.window_bytes = self.least_bytes();

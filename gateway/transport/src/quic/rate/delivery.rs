@@ -18,7 +18,7 @@ pub(super) struct Delivery {
     now: Note,
     /// Acknowledged since the last look.
     new_bytes: u64,
-    /// One for all packets that left together, the oldest first.
+    /// One for all packets that left before more was delivered, the oldest first.
     notes: VecDeque<Note>,
     /// When the newest packet was sent that was acknowledged since the last look, and what was noted then.
     newest: Option<(Instant, Note)>,
@@ -86,7 +86,11 @@ impl Delivery {
             self.now.delivered_sent_at = now;
         }
         self.now.sent_at = now;
-        let is_noted = self.notes.back().is_some_and(|last| last.sent_at == now);
+        // As long as nothing was delivered, one note says it for all.
+        let is_noted = self.notes.back().is_some_and(|last| {
+            last.delivered_bytes == self.now.delivered_bytes
+                && last.delivered_at == self.now.delivered_at
+        });
         if is_noted {
             return;
         }
