@@ -202,7 +202,6 @@ fn a_control_plane_that_returns_with_nothing_new_takes_little_to_say_so(family: 
     });
     await_up_to_date(&apart);
     let first = said_since(&mut apart, 0);
-    assert!(first > LITTLE, "saying all of it takes more: {first}");
 
     let mark = apart.east.records().len();
     let capture = Capture::start(&lab.east, 15_443);
@@ -214,6 +213,7 @@ fn a_control_plane_that_returns_with_nothing_new_takes_little_to_say_so(family: 
         "{SERVICES} services: {first} bytes at first, {again} bytes again; {passed} on the tunnel"
     );
     assert!(again > 0 && again < LITTLE, "{again}");
+    assert!(first > again * 3, "saying all of it takes more");
     assert_eq!(apart.east.items(&["imports"]).len(), SERVICES);
 }
 
