@@ -17,9 +17,10 @@ use crate::plane::{KeptPeer, Plane};
 
 /// Anything is written at most this often.
 const KEEP_GAP: Duration = Duration::from_millis(200);
-/// What was told to and by peers is written for at most a part of the time: it takes a processor.
-const PEERS_GAP_PER_WRITE: u32 = 10;
-const PEERS_GAP_MAX: Duration = Duration::from_secs(5);
+/// What was told to and by peers is written for less than a fiftieth of the time: it takes a processor and memory. What a
+/// crash takes of it is told again.
+const PEERS_GAP_PER_WRITE: u32 = 60;
+const PEERS_GAP_MAX: Duration = Duration::from_secs(30);
 
 /// What has changed and is not written down.
 #[derive(Debug, Default)]
