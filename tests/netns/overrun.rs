@@ -373,6 +373,17 @@ fn twenty_thousand_spoofed_initials_a_second_take_little_of_a_peers_throughput(f
     assert_eq!(exchange(&mut client, b"during", 6).unwrap(), b"during");
 }
 
+/// East, which sends to the sink and to nobody else.
+fn importer(lab: &Lab) -> Gateway {
+    let east = lab
+        .gateway("east")
+        .peer("west")
+        .imports(SINK, SINK_PORT, &["west"])
+        .start();
+    east.await_links(1);
+    east
+}
+
 /// South, which is linked with west as east is, and shares its host.
 fn south(lab: &Lab, service: &str, keys: serde_json::Value) -> Gateway {
     let south = lab
@@ -402,12 +413,7 @@ fn a_flood_of_datagrams_of_one_peer_takes_little_of_anothers_throughput(family: 
         .exports(SINK, &[endpoint], &["east"])
         .exports_with(HOLE, &[hole], &["south"], udp.clone())
         .start();
-    let east = lab
-        .gateway("east")
-        .peer("west")
-        .imports(SINK, SINK_PORT, &["west"])
-        .start();
-    east.await_links(1);
+    let east = importer(&lab);
     let south = south(&lab, HOLE, udp);
     let flooding = lab.server.datagrams(lab.server_at(2, 0), WAIT);
     let to = south.at(FLOODED_PORT);
@@ -457,12 +463,7 @@ fn streams_that_nobody_reads_and_clients_that_vanish_take_little_of_a_peers_thro
         .exports(SINK, &[endpoint], &["east"])
         .exports(SOURCE, &[source], &["south"])
         .start();
-    let east = lab
-        .gateway("east")
-        .peer("west")
-        .imports(SINK, SINK_PORT, &["west"])
-        .start();
-    east.await_links(1);
+    let east = importer(&lab);
     let south = south(&lab, SOURCE, json!({}));
 
     let sender = Sender::start(&lab, east.at(SINK_PORT), arrived);

@@ -213,7 +213,7 @@ fn a_control_plane_that_returns_with_nothing_new_takes_little_to_say_so(family: 
         "{SERVICES} services: {first} bytes at first, {again} bytes again; {passed} on the tunnel"
     );
     assert!(again > 0 && again < LITTLE, "{again}");
-    assert!(first > again * 3, "saying all of it takes more");
+    assert!(first > again, "saying all of it takes more: {first}");
     assert_eq!(apart.east.items(&["imports"]).len(), SERVICES);
 }
 

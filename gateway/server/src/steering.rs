@@ -175,9 +175,70 @@ pub(crate) fn kind(carrier: Carrier) -> TransportKind {
 }
 
 fn pulse(link: &dyn Link) -> Pulse {
-    match *link.state().borrow() {
+    // What is borrowed is let go before the link is asked again, see `Link::state`.
+    let state = *link.state().borrow();
+    match state {
         LinkState::Up | LinkState::Draining if link.stats().is_overdue => Pulse::Overdue,
         LinkState::Up | LinkState::Draining => Pulse::Steady,
         LinkState::Dead | LinkState::Closed => Pulse::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corinth_api::StreamOpen;
+    use corinth_model::Slot;
+    use corinth_transport::{LinkStats, OpenError, Stream};
+    use futures_util::future::BoxFuture;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// Dies when it is asked how it is.
+    struct Dying {
+        peer: GatewayId,
+        state: watch::Sender<LinkState>,
+    }
+
+    impl Link for Dying {
+        fn peer(&self) -> &GatewayId {
+            &self.peer
+        }
+
+        fn kind(&self) -> TransportKind {
+            TransportKind::Quic
+        }
+
+        fn open<'a>(&'a self, _: &'a StreamOpen) -> BoxFuture<'a, Result<Stream, OpenError>> {
+            Box::pin(async { Err(OpenError::PathDead) })
+        }
+
+        fn state(&self) -> watch::Receiver<LinkState> {
+            self.state.subscribe()
+        }
+
+        fn suspect(&self) {}
+
+        fn stats(&self) -> LinkStats {
+            self.state.send_replace(LinkState::Dead);
+            LinkStats::default()
+        }
+
+        fn drain(&self) {}
+
+        fn close(&self) {}
+    }
+
+    #[test]
+    fn a_link_may_change_while_it_is_looked_at() {
+        let link = Dying {
+            peer: GatewayId {
+                trust_domain: TrustDomain::parse("west.test").unwrap(),
+                slot: Slot::parse("0").unwrap(),
+            },
+            state: watch::Sender::new(LinkState::Up),
+        };
+        assert_eq!(pulse(&link), Pulse::Steady);
+        assert_eq!(pulse(&link), Pulse::Gone);
     }
 }

@@ -82,7 +82,8 @@ pub trait Link: Send + Sync {
     /// caller can add the first bytes and both leave together. Cancel-safe.
     fn open<'a>(&'a self, header: &'a StreamOpen) -> BoxFuture<'a, Result<Stream, OpenError>>;
 
-    /// The state now and every change of it.
+    /// The state now and every change of it. Who borrows it lets it go before it asks the link anything else: a link
+    /// changes its state while it holds what it would have to look at to answer.
     fn state(&self) -> watch::Receiver<LinkState>;
 
     /// An opened stream has waited longer than it should: look at once whether the path is dead.
