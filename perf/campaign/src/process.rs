@@ -19,8 +19,8 @@ use crate::{Fault, Interrupt};
 
 /// Of each process the last lines are kept, for whoever has to find out what went wrong.
 const LINES_MAX: usize = 200;
-/// Of these, what a fault shows.
-const TAIL_LINES: usize = 12;
+/// Of these, what a fault shows: as much as a panic says, with its backtrace.
+const TAIL_LINES: usize = 80;
 /// How often a wait looks around.
 const SLICE: Duration = Duration::from_millis(50);
 /// Between the end of what a process says and its own end.
