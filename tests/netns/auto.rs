@@ -160,7 +160,10 @@ fn streams_move_to_tls_within_a_second_when_udp_is_dropped_and_back_when_it_pass
     assert!(slowest < MOVED, "{slowest:?}");
     let (transport, cause) = used(&far.east);
     assert_eq!(transport, "tls");
-    assert!(["overdue", "gone"].contains(&cause.as_str()), "{cause}");
+    assert!(
+        ["overdue", "gone", "lossy"].contains(&cause.as_str()),
+        "{cause}"
+    );
     far.east.await_log("new streams go another way");
     let changes = far
         .east
@@ -179,7 +182,8 @@ fn streams_move_to_tls_within_a_second_when_udp_is_dropped_and_back_when_it_pass
     before.await_answers(200);
     let report = before.stop();
     assert_eq!(
-        report.failures(),
+        // Of an answer that was under way the end alone may have been lost, and it is not asked for twice.
+        report.failures_since(blocked_at),
         [""; 0],
         "requests may be sent twice here"
     );
