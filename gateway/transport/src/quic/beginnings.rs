@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::ids::VERSION;
+use super::ids::{LONG_HEADER, VERSION};
 
 /// A socket takes [`TAKEN_MAX`] of each kind in so much time: short, so that what is established never waits for many.
 const WINDOW: Duration = Duration::from_millis(10);
@@ -38,8 +38,7 @@ pub(super) enum Claim {
 impl Claim {
     /// What this datagram says, if it may begin a connection.
     pub(super) fn of(datagram: &[u8]) -> Option<Self> {
-        /// Set in the first byte of a long header, and the bits of its type: 0 is Initial (RFC 9000 §17.2).
-        const LONG_HEADER: u8 = 0x80;
+        /// The bits of the type of a long header: 0 is Initial (RFC 9000 §17.2).
         const TYPE: u8 = 0x30;
         let (first, rest) = datagram.split_first()?;
         if first & LONG_HEADER == 0 {

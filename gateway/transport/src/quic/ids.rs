@@ -23,6 +23,8 @@ use super::{QuicKeys, post::EndpointNumber};
 
 /// The version of RFC 9000; of drafts there is nobody to speak to.
 pub(super) const VERSION: u32 = 1;
+/// Set in the first byte of a packet with a long header (RFC 9000 §17.2).
+pub(super) const LONG_HEADER: u8 = 0x80;
 /// Bytes of an ID.
 const ID_BYTES: usize = 8;
 /// Of these, the last ones are made from the others.
@@ -78,8 +80,6 @@ fn derived(key: &[u8; 32], label: &[u8]) -> hmac::Key {
 
 /// Where the endpoint and the slot stand that issued the ID of a packet with a short header.
 pub(super) fn issuer(packet: &[u8]) -> Option<(EndpointNumber, SlotTag)> {
-    /// Set in the first byte of a packet with a long header (RFC 9000 §17.2).
-    const LONG_HEADER: u8 = 0x80;
     let [first, number, slot, ..] = packet else {
         return None;
     };

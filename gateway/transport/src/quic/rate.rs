@@ -76,9 +76,8 @@ enum Phase {
 /// A round ends when something is acknowledged that was sent after it began.
 #[derive(Debug, Clone, Copy, Default)]
 struct Round {
-    /// It ends with what is sent when so much has been delivered.
-    end_bytes: u64,
-    delivered_bytes: u64,
+    /// Delivered before it began.
+    prior_bytes: u64,
     lost_bytes: u64,
 }
 
@@ -117,22 +116,16 @@ impl ByRate {
         LEAST_PACKETS * self.mtu_bytes
     }
 
-    /// Whether a round has ended with this.
+    /// The round that has ended with this, if one has.
     fn ends_round(&mut self, sample: &Sample) -> Option<Round> {
-        if sample.prior_bytes < self.round.end_bytes {
+        if sample.prior_bytes < self.round.prior_bytes {
             return None;
         }
-        let delivered_bytes = self.delivery.bytes();
-        let ended = Round {
-            delivered_bytes: delivered_bytes - self.round.delivered_bytes,
-            ..self.round
-        };
-        self.round = Round {
-            end_bytes: delivered_bytes,
-            delivered_bytes,
+        let next = Round {
+            prior_bytes: self.delivery.bytes(),
             lost_bytes: 0,
         };
-        Some(ended)
+        Some(std::mem::replace(&mut self.round, next))
     }
 
     fn next_phase(&mut self, ended: Option<Round>, in_flight: u64, is_limited: bool, now: Instant) {
@@ -173,7 +166,7 @@ impl ByRate {
     }
 
     fn is_overflowing(&self, ended: &Round) -> bool {
-        let sent = ended.delivered_bytes + ended.lost_bytes;
+        let sent = self.delivery.bytes() - ended.prior_bytes + ended.lost_bytes;
         ended.lost_bytes > FULL_LOST_PACKETS * self.mtu_bytes
             && ended.lost_bytes as f64 > sent as f64 * FULL_LOSS
     }
