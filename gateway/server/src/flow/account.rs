@@ -15,6 +15,8 @@ use tokio::time::Instant;
 pub(super) const DATA_MAX_BYTES: usize = 16 << 20;
 /// What opens, answers and ends flows, the same way.
 pub(super) const WORDS_MAX_BYTES: usize = 16 << 20;
+/// What each datagram or frame that waits counts for beyond its bytes.
+pub(super) const PLACE_BYTES: usize = 64;
 /// Streams of kind FLOWS that one peer may have open here: eight gateways of 32 workers each, while their certificates
 /// change. Each holds a task and what it has not received whole.
 const STREAMS_MAX: u32 = 512;

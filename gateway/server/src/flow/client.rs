@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tracing::trace;
 
 use super::{
-    account::Waiting,
+    account::{PLACE_BYTES, Waiting},
     endpoint::{EndpointSocket, Given},
     near::Port,
     socket::Ends,
@@ -30,8 +30,6 @@ const SURE_MAX_BYTES: usize = 16 << 10;
 const KEPT_MAX_BYTES: usize = 1 << 20;
 /// Room for the first datagrams of all flows together, beyond those that are always kept.
 const ROOM_BYTES: usize = 16 << 20;
-/// What each datagram takes of it beyond its bytes.
-const PLACE_BYTES: usize = 64;
 
 /// What passes between one client address and one import port.
 pub(super) struct Flow {

@@ -16,7 +16,7 @@ use corinth_transport::{Datagrams, Sent, WriteHalf};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 
-use super::account::{self, Account, Waiting};
+use super::account::{self, Account, PLACE_BYTES, Waiting};
 use crate::relay;
 
 /// Datagrams that wait for the stream: a tenth of a second at 80 Mbit/s. Later ones are better than older ones.
@@ -27,8 +27,6 @@ const WORDS_MAX_BYTES: usize = 1 << 20;
 const CLOSING: Duration = Duration::from_secs(10);
 /// So much is handed to the stream at once.
 const BATCH_BYTES: usize = 64 << 10;
-/// What each frame counts for beyond its bytes.
-const PLACE_BYTES: usize = 64;
 
 /// What leaves for a peer.
 pub(super) struct Outlet {
