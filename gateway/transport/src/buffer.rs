@@ -61,7 +61,7 @@ impl Size {
     }
 }
 
-/// A buffer on loan from the worker's pool; it goes back when dropped.
+/// A buffer on loan from the worker's pool; it goes back when dropped, if it is of one of the sizes.
 pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     size: Size,
@@ -77,6 +77,16 @@ impl Buffer {
         Self { bytes, size }
     }
 
+    /// One that holds `bytes`. More than the largest size holds is made for this once.
+    fn holding(bytes: usize) -> Self {
+        let size = Size::holding(bytes);
+        if bytes <= size.bytes() {
+            return Self::take(size);
+        }
+        let bytes = vec![0; bytes].into_boxed_slice();
+        Self { bytes, size }
+    }
+
     pub(crate) fn size(&self) -> Size {
         self.size
     }
@@ -85,6 +95,9 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
+        if bytes.len() != self.size.bytes() {
+            return;
+        }
         // The pool is gone while the thread ends: then the buffer is simply freed.
         let _ = POOL.try_with(|pool| {
             let free = &mut pool.borrow_mut()[self.size as usize];
@@ -124,7 +137,7 @@ pub(crate) fn reserve(
         .as_ref()
         .is_some_and(|buffer| buffer.len() - pending.end >= bytes);
     if !fits {
-        let mut larger = Buffer::take(Size::holding(held + bytes));
+        let mut larger = Buffer::holding(held + bytes);
         if let Some(buffer) = buffer {
             larger[..held].copy_from_slice(&buffer[pending.clone()]);
         }
@@ -132,4 +145,26 @@ pub(crate) fn reserve(
         *pending = 0..held;
     }
     pending.end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_behind_a_full_buffer_of_the_largest_size_has_room_too() {
+        const MORE_BYTES: usize = 36;
+        let mut buffer = Some(Buffer::take(Size::Large));
+        let full = Size::Large.bytes();
+        buffer.as_mut().unwrap().fill(7);
+        let mut pending = 0..full;
+        let start = reserve(&mut buffer, &mut pending, MORE_BYTES);
+        assert_eq!(start, full);
+        let larger = buffer.take().unwrap();
+        assert!(larger.len() >= full + MORE_BYTES);
+        assert!(larger[..full].iter().all(|byte| *byte == 7));
+        drop(larger);
+        // Nobody else is given what is of none of the sizes.
+        assert_eq!(Buffer::take(Size::Large).len(), full);
+    }
 }

@@ -115,6 +115,25 @@ async fn a_record_that_was_changed_on_the_way_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_stream_is_reset_behind_as_many_bytes_as_can_wait() {
+    let (mut ours, mut theirs) = pair().await;
+    let bytes = vec![7; 1 << 20];
+    let mut waiting = 0;
+    loop {
+        match lend(&mut ours, &bytes) {
+            0 => break,
+            lent => waiting += lent,
+        }
+    }
+    ours.put(Kind::Reset, 1, b"CRN-1").unwrap();
+    ours.writer.flush(&ours.socket).await.unwrap();
+    assert_eq!(read_frames(&mut theirs, waiting), bytes[..waiting]);
+    let mut header = [0; frame::HEADER_BYTES];
+    theirs.read_exact(&mut header).unwrap();
+    assert_eq!(frame::decode(header).unwrap().kind, Some(Kind::Reset));
+}
+
+#[tokio::test]
 async fn a_connection_that_waits_holds_no_buffer() {
     let (mut ours, mut theirs) = pair().await;
     theirs.write_all(&frame::encode(Kind::Data, 3, 1)).unwrap();
