@@ -173,6 +173,17 @@ impl Gateway {
         self.find_record(mark, |record| record.text("src") == source)
     }
 
+    /// The record of the connection from `source` to `route`: the same port may lead to others at once.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn record_to(&self, route: &str, source: SocketAddr) -> Record {
+        let source = source.to_string();
+        self.find_record(0, |record| {
+            record.text("src") == source && record.text("route") == route
+        })
+    }
+
     /// How many records it has written so far.
     pub fn record_mark(&self) -> usize {
         self.process.stdout.count()

@@ -68,13 +68,16 @@ async fn show(terminal: &Terminal, args: &DemoArgs) -> Result<Exit, Trouble> {
     if args.ci {
         terminal.print(&junit(report.chapters(), report.elapsed()))?;
     }
-    let Ok(world) = toured else {
+    let Ok(mut world) = toured else {
         return Ok(Exit::Found);
     };
     report.show(&format!("\n{}", to_try(&world, args.keep)));
     if args.keep {
         terminal.note("running until Ctrl-C\n");
         let _ = signals.recv().await;
+    }
+    for cluster in world.clusters_mut() {
+        cluster.kill().await;
     }
     drop(world);
     Ok(if report.has_failed() {

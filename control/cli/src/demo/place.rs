@@ -81,8 +81,14 @@ fn full() -> io::Error {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Threads that keep something for later may still write: under a new name they find the directory no more.
+        let gone = self.path.with_extension("gone");
+        let path = match fs::rename(&self.path, &gone) {
+            Ok(()) => &gone,
+            Err(_) => &self.path,
+        };
         // What cannot be removed is left to whoever cleans the directory for temporary files.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = fs::remove_dir_all(path);
     }
 }
 
@@ -106,5 +112,34 @@ mod tests {
         );
         drop(place);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_place_goes_away_while_somebody_still_writes_there() {
+        let parent = std::env::temp_dir();
+        let left = |name: &str| {
+            let entries = fs::read_dir(&parent).unwrap();
+            let mut names = entries.map(|entry| entry.unwrap().file_name());
+            names.any(|entry| entry.to_string_lossy().starts_with(name))
+        };
+        for _ in 0..20 {
+            let place = Place::make().unwrap();
+            let path = place.path().to_owned();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            fs::create_dir(path.join("deep")).unwrap();
+            let (begun, began) = std::sync::mpsc::channel();
+            let writer = std::thread::spawn(move || {
+                for number in 0_u64.. {
+                    if fs::write(path.join(format!("deep/{number}")), "y").is_err() {
+                        return;
+                    }
+                    let _ = begun.send(());
+                }
+            });
+            began.recv().unwrap();
+            drop(place);
+            writer.join().unwrap();
+            assert!(!left(&name));
+        }
     }
 }
