@@ -12,6 +12,7 @@
 //! or a table of connections, decides by the port where packets go and may have to decide anew.
 
 mod acks;
+mod batch;
 mod beginnings;
 mod code;
 mod config;
@@ -431,6 +432,7 @@ impl Shared {
             Arc::clone(&settings.clock),
         );
         let nobodys = Acknowledged::default();
-        config::server(settings, tls, &nobodys).map_err(io::Error::other)
+        config::server(settings, tls, &nobodys, config::PACKET_USUAL_BYTES)
+            .map_err(io::Error::other)
     }
 }

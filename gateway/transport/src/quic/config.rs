@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::UdpSocket,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -47,8 +47,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// What every path takes (RFC 9000 §14.1).
 const MTU_MIN_BYTES: u16 = 1_200;
-/// Ethernet less IPv6 and UDP. Ten such packets stay below what one call can send.
-const MTU_MAX_BYTES: u16 = 1_452;
+/// What is taken at most, whatever a link could carry: a jumbo frame of Ethernet less IPv4 and UDP. Packets are sealed one
+/// by one, so that fewer and larger ones cost less.
+pub(super) const PACKET_MAX_BYTES: u16 = 8_972;
+/// Where the system does not say how large packets may be: Ethernet less IPv6 and UDP.
+pub(super) const PACKET_USUAL_BYTES: u16 = 1_452;
+/// Headers of UDP below IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
+const HEADERS_V4_BYTES: u32 = 28;
+const HEADERS_V6_BYTES: u32 = 48;
 /// A path that swallows large packets is tried with them again after this long.
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
 /// How long a Retry may be answered.
@@ -91,6 +97,35 @@ pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     })
 }
 
+/// How large a packet to `peer` may be for the link that leads there, in bytes of UDP payload. The path beyond is probed.
+pub(super) fn packet_max_bytes(peer: SocketAddr) -> u16 {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let Ok(mtu_bytes) = link_mtu_bytes(peer) else {
+        return PACKET_USUAL_BYTES;
+    };
+    let headers = match peer {
+        SocketAddr::V4(_) => HEADERS_V4_BYTES,
+        SocketAddr::V6(_) => HEADERS_V6_BYTES,
+    };
+    let fits = u16::try_from(mtu_bytes.saturating_sub(headers)).unwrap_or(u16::MAX);
+    fits.clamp(MTU_MIN_BYTES, PACKET_MAX_BYTES)
+}
+
+/// What the route to `peer` takes, in bytes; nothing is sent.
+fn link_mtu_bytes(peer: SocketAddr) -> io::Result<u32> {
+    let anywhere: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((anywhere, 0))?;
+    socket.connect(peer)?;
+    let mtu_bytes = match peer {
+        SocketAddr::V4(_) => sockopt::ip_mtu(&socket)?,
+        SocketAddr::V6(_) => sockopt::ipv6_mtu(&socket)?,
+    };
+    Ok(mtu_bytes)
+}
+
 /// Our clock, for quinn's tokens.
 struct TimeOfDay(Arc<dyn TimeProvider>);
 
@@ -101,11 +136,12 @@ impl TimeSource for TimeOfDay {
     }
 }
 
-/// How connections are taken. What is acknowledged on them is counted.
+/// How connections are taken, with packets of up to `packet_max_bytes`. What is acknowledged on them is counted.
 pub(super) fn server(
     settings: &QuicSettings,
     tls: rustls::ServerConfig,
     acknowledged: &Acknowledged,
+    packet_max_bytes: u16,
 ) -> Result<ServerConfig, NoInitialCipherSuite> {
     let crypto = QuicServerConfig::try_from(Arc::new(tls))?;
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]);
@@ -125,21 +161,28 @@ pub(super) fn server(
         settings,
         Congestion::OF_QUIC,
         acknowledged,
+        packet_max_bytes,
     )));
     Ok(config)
 }
 
-/// How connections are dialled. What is acknowledged on them is counted.
+/// How connections are dialled, with packets of up to `packet_max_bytes`. What is acknowledged on them is counted.
 pub(super) fn client(
     settings: &QuicSettings,
     tls: rustls::ClientConfig,
     congestion: Congestion,
     acknowledged: &Acknowledged,
+    packet_max_bytes: u16,
 ) -> Result<quinn::ClientConfig, NoInitialCipherSuite> {
     let crypto = QuicClientConfig::try_from(Arc::new(tls))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.token_store(Arc::new(NoneTokenStore));
-    config.transport_config(Arc::new(transport(settings, congestion, acknowledged)));
+    config.transport_config(Arc::new(transport(
+        settings,
+        congestion,
+        acknowledged,
+        packet_max_bytes,
+    )));
     Ok(config)
 }
 
@@ -147,10 +190,11 @@ fn transport(
     settings: &QuicSettings,
     congestion: Congestion,
     acknowledged: &Acknowledged,
+    packet_max_bytes: u16,
 ) -> TransportConfig {
     let nobody = VarInt::from_u32(0);
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(MTU_MAX_BYTES);
+    mtu.upper_bound(packet_max_bytes);
     mtu.black_hole_cooldown(BLACK_HOLE_COOLDOWN);
     let mut config = TransportConfig::default();
     config.max_concurrent_bidi_streams(nobody);
@@ -182,4 +226,24 @@ fn transport(
 
 pub(super) fn varint(bytes: u64) -> VarInt {
     VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_as_large_as_the_link_takes_and_no_larger_than_jumbo_frames() {
+        // The loopback device takes 64 KiB.
+        for peer in ["127.0.0.1:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(packet_max_bytes(peer.parse().unwrap()), PACKET_MAX_BYTES);
+        }
+    }
+
+    #[test]
+    fn where_no_route_leads_packets_have_the_usual_size() {
+        // A socket cannot be connected to everybody.
+        let nowhere = "255.255.255.255:1".parse().unwrap();
+        assert_eq!(packet_max_bytes(nowhere), PACKET_USUAL_BYTES);
+    }
 }

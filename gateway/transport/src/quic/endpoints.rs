@@ -10,7 +10,7 @@ use std::{
 use quinn::{Connecting, Endpoint, Runtime, TokioRuntime};
 use tracing::debug;
 
-use super::{Shared, config, ids, post::SharedSocket};
+use super::{Shared, batch::BatchingSocket, config, ids, post::SharedSocket};
 
 /// An endpoint that is remembered.
 pub(super) struct Listed {
@@ -81,7 +81,8 @@ impl Shared {
         server: quinn::ServerConfig,
     ) -> io::Result<Endpoint> {
         self.widen(&socket)?;
-        let socket = SharedSocket::join(&self.post, TokioRuntime.wrap_udp_socket(socket)?)?;
+        let socket = BatchingSocket::over(TokioRuntime.wrap_udp_socket(socket)?);
+        let socket = SharedSocket::join(&self.post, socket)?;
         let config = ids::listening(&self.settings.keys, self.post.slot(), socket.number());
         let runtime = Arc::new(TokioRuntime);
         Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)
@@ -109,7 +110,9 @@ impl Shared {
         let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
         self.widen(&socket)?;
         let ids = ids::dialling(&self.settings.keys);
-        let endpoint = Endpoint::new(ids, None, socket, Arc::new(TokioRuntime))?;
+        let socket = BatchingSocket::over(TokioRuntime.wrap_udp_socket(socket)?);
+        let runtime = Arc::new(TokioRuntime);
+        let endpoint = Endpoint::new_with_abstract_socket(ids, None, socket, runtime)?;
         // The name is not sent, and no certificate is compared with it.
         let connecting = endpoint
             .connect_with(config, address, &address.ip().to_string())

@@ -66,7 +66,8 @@ pub(super) async fn dial(
     let congestion = settings.congestions.of(&target.trust_domain);
     let congestion = congestion.unwrap_or(Congestion::OF_QUIC);
     let acknowledged = Acknowledged::default();
-    let config = config::client(settings, tls, congestion, &acknowledged)
+    let packet_max_bytes = config::packet_max_bytes(address);
+    let config = config::client(settings, tls, congestion, &acknowledged, packet_max_bytes)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
     let mut connecting = shared.connect(config, address).map_err(unreachable)?;
     let secured = timeout(settings.timeouts.handshake, async {
@@ -99,7 +100,8 @@ pub(super) async fn accept(shared: &Shared, incoming: Incoming) -> Result<Tunnel
         Arc::clone(&settings.clock),
     );
     let acknowledged = Acknowledged::default();
-    let config = config::server(settings, tls, &acknowledged)
+    let packet_max_bytes = config::packet_max_bytes(incoming.remote_address());
+    let config = config::server(settings, tls, &acknowledged, packet_max_bytes)
         .map_err(|error| refused((Failure::TlsFailed, error.to_string())))?;
     let connecting = incoming
         .accept_with(Arc::new(config))

@@ -19,7 +19,7 @@ use corinth_model::SpiffeId;
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig};
 use quinn_proto::InvalidCid;
 
-use super::{QuicKeys, post::EndpointNumber};
+use super::{QuicKeys, config::PACKET_MAX_BYTES, post::EndpointNumber};
 
 /// The version of RFC 9000; of drafts there is nobody to speak to.
 pub(super) const VERSION: u32 = 1;
@@ -67,6 +67,8 @@ pub(super) fn dialling(keys: &QuicKeys) -> EndpointConfig {
 
 fn endpoint(reset: hmac::Key) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(reset));
+    // It is within what quinn takes; peers send larger ones only where they pass.
+    let _ = config.max_udp_payload_size(PACKET_MAX_BYTES);
     config.supported_versions(vec![VERSION]);
     config.min_reset_interval(RESET_INTERVAL);
     config.grease_quic_bit(true);

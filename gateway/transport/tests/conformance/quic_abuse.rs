@@ -279,7 +279,7 @@ fn who_never_goes_on_gets_no_more_than_three_times_its_bytes_and_is_forgotten() 
 #[test]
 fn packets_that_were_changed_on_the_way_change_nothing() {
     run::to_its_end(|| async {
-        const BYTES: usize = 100_000;
+        const BYTES: usize = 500_000;
         const ROUNDS: u8 = 20;
         let mut dialled = Dialled::new().await;
         let (mut near, mut far) = dialled.stream().await;
