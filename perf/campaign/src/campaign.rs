@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     Fault, Interrupt, Lab, certificates,
-    lab::{Middle, PREFIX},
+    lab::{LinkMtu, Middle, PREFIX},
     load::{CorinthPerf, Load},
     machine,
     measure::Group,
@@ -39,6 +39,8 @@ pub struct Settings {
     pub rounds: u32,
     /// Length of one load.
     pub seconds: u32,
+    /// Of every link, except over the wide-area network.
+    pub mtu: LinkMtu,
     /// Where what is compared is.
     pub programs: Programs,
     /// What makes load.
@@ -139,7 +141,7 @@ impl Campaign<'_> {
 
     /// On wires.
     fn local(&mut self) -> Result<(), Fault> {
-        let lab = Lab::lay(Middle::Wire, self.interrupt)?;
+        let lab = Lab::lay(Middle::Wire(self.settings.mtu), self.interrupt)?;
         let _server = self.load.serve(&lab)?;
         let recipes = self.working(&lab, &SystemKey::ALL)?;
         let mut turns = Turns {

@@ -89,10 +89,19 @@ impl Side {
 /// What joins gateway A with gateway B.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Middle {
-    /// A pair of virtual Ethernet devices, as between the others.
-    Wire,
+    /// A pair of virtual Ethernet devices, as between the others, all of which carry packets of that size.
+    Wire(LinkMtu),
     /// Nothing; somebody else joins them.
     Open,
+}
+
+/// What a link carries, in bytes of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkMtu(pub u32);
+
+impl LinkMtu {
+    /// That of Ethernet.
+    pub const ETHERNET: Self = Self(1_500);
 }
 
 /// The namespaces. They are removed when this is dropped.
@@ -125,14 +134,18 @@ impl Lab {
                 lab.set_sysctl(side, name, value)?;
             }
         }
-        lab.join(Side::Client, CLIENT, Side::A, A_NEAR)?;
-        if middle == Middle::Wire {
-            lab.join(Side::A, A_FAR, Side::B, B_NEAR)?;
+        let mtu = match middle {
+            Middle::Wire(mtu) => mtu,
+            Middle::Open => LinkMtu::ETHERNET,
+        };
+        lab.join((Side::Client, CLIENT), (Side::A, A_NEAR), mtu)?;
+        if middle != Middle::Open {
+            lab.join((Side::A, A_FAR), (Side::B, B_NEAR), mtu)?;
         }
-        lab.join(Side::B, B_FAR, Side::Server, SERVER)?;
+        lab.join((Side::B, B_FAR), (Side::Server, SERVER), mtu)?;
         lab.route(Side::Client, "10.71.0.0/16", A_NEAR)?;
         lab.route(Side::Server, "10.71.0.0/16", B_FAR)?;
-        if middle == Middle::Wire {
+        if middle != Middle::Open {
             lab.route(Side::A, "10.71.3.0/24", B_NEAR)?;
             lab.route(Side::B, "10.71.1.0/24", A_FAR)?;
         }
@@ -213,14 +226,13 @@ impl Lab {
 
     fn join(
         &self,
-        left: Side,
-        left_address: Ipv4Addr,
-        right: Side,
-        right_address: Ipv4Addr,
+        (left, left_address): (Side, Ipv4Addr),
+        (right, right_address): (Side, Ipv4Addr),
+        LinkMtu(bytes): LinkMtu,
     ) -> Result<(), Fault> {
         let (near, far) = (device_towards(right), device_towards(left));
         let words = format!(
-            "link add {near} netns {} type veth peer name {far} netns {}",
+            "link add {near} mtu {bytes} netns {} type veth peer name {far} mtu {bytes} netns {}",
             self.namespace(left),
             self.namespace(right)
         );

@@ -11,6 +11,7 @@ use corinth_campaign::{
     Interrupt,
     baseline::{self, Baseline},
     campaign::{self, Settings},
+    lab::LinkMtu,
     measure::Group,
     programs::Programs,
     report::{
@@ -64,6 +65,9 @@ pub(crate) struct Args {
     /// What is compared [default: all that are installed]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     systems: Vec<SystemKey>,
+    /// The MTU of every link but the wide-area network's; the baseline is one of 1500
+    #[arg(long, default_value_t = LinkMtu::ETHERNET.0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1_280..=65_535), conflicts_with = "write_baseline")]
+    mtu: u32,
     /// Measure over a wide-area network too
     #[arg(long)]
     wan: bool,
@@ -83,7 +87,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     /// Measure nothing; report what --save has written
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["save", "show", "rounds", "seconds", "only", "systems", "wan"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["save", "show", "rounds", "seconds", "only", "systems", "mtu", "wan"])]
     from: Option<PathBuf>,
     /// Exit with 12 if a ratio is worse than in FILE [default: perf/baseline.json of the repository, if it is there]
     #[arg(long, value_name = "FILE")]
@@ -114,7 +118,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // What cannot be read or written is found before half an hour is spent.
     let baseline_path = baseline_path(&args, repository.as_deref());
     let baseline = match &baseline_path {
-        Some(path) if !args.write_baseline && (args.baseline.is_some() || path.exists()) => {
+        Some(path)
+            if !args.write_baseline
+                && (args.baseline.is_some()
+                    || (path.exists() && args.mtu == LinkMtu::ETHERNET.0)) =>
+        {
             Some(repository::read(
                 path,
                 "--write-baseline",
@@ -267,6 +275,7 @@ fn settings(args: &Args, repository: Option<&Path>) -> anyhow::Result<Settings> 
         groups,
         rounds: args.rounds,
         seconds: args.seconds,
+        mtu: LinkMtu(args.mtu),
         programs: Programs {
             gateway: repository::gateway(args.gateway.as_deref(), repository)?,
             envoy: args.envoy.clone(),

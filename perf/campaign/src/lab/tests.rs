@@ -40,7 +40,8 @@ fn path_is_laid_and_taken_away() {
         .args(["netns", "add", &format!("{PREFIX}999999998-a")])
         .status();
     assert!(left.is_ok_and(|status| status.success()));
-    let lab = Lab::lay(Middle::Wire, &Interrupt::default()).expect("we are root");
+    let lab =
+        Lab::lay(Middle::Wire(LinkMtu::ETHERNET), &Interrupt::default()).expect("we are root");
     let listener = lab
         .within(Side::Server, || TcpListener::bind((SERVER, 7000)))
         .expect("it is there")
@@ -62,4 +63,25 @@ fn path_is_laid_and_taken_away() {
     let names = names_in("/run/netns");
     let stayed = |name: &String| own.contains(name) || name.contains("999999998");
     assert!(!names.iter().any(stayed), "{names:?}");
+}
+
+#[test]
+fn every_link_carries_packets_of_the_size_that_is_asked_for() {
+    if !geteuid().is_root() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED every_link_carries_packets_of_the_size_that_is_asked_for: namespaces need root"
+        );
+        return;
+    }
+    let lab = Lab::lay(Middle::Wire(LinkMtu(9_000)), &Interrupt::default()).expect("we are root");
+    for side in Side::ALL {
+        let links = lab
+            .ip_in(side, "-oneline link show type veth")
+            .expect("they are there");
+        assert!(
+            links.lines().all(|link| link.contains(" mtu 9000 ")),
+            "{links}"
+        );
+    }
 }

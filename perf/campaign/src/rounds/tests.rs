@@ -5,7 +5,7 @@ use rustix::process::geteuid;
 
 use crate::{
     Interrupt,
-    lab::Middle,
+    lab::{LinkMtu, Middle},
     load::Pace,
     process::Process,
     programs::Programs,
@@ -109,6 +109,7 @@ fn answered(target: SocketAddr, per_second: f64) -> TestResult {
 
 fn settings(rounds: u32) -> Settings {
     Settings {
+        mtu: LinkMtu::ETHERNET,
         command: "corinth-perf compare".to_owned(),
         systems: vec![SystemKey::Direct],
         groups: vec![Group::Open],
@@ -132,7 +133,8 @@ fn a_load_that_fails_leaves_a_gap_and_a_reason() {
         return;
     }
     let folder = tempfile::tempdir().expect("there is room");
-    let lab = Lab::lay(Middle::Wire, &Interrupt::default()).expect("we are root");
+    let lab =
+        Lab::lay(Middle::Wire(LinkMtu::ETHERNET), &Interrupt::default()).expect("we are root");
     let recipes = [direct(&place(folder.path()))];
     let mut results = results();
     let mut turns = Turns {
@@ -173,7 +175,8 @@ fn the_first_load_over_a_wide_area_network_is_not_counted() {
         return;
     }
     let folder = tempfile::tempdir().expect("there is room");
-    let lab = Lab::lay(Middle::Wire, &Interrupt::default()).expect("we are root");
+    let lab =
+        Lab::lay(Middle::Wire(LinkMtu::ETHERNET), &Interrupt::default()).expect("we are root");
     let recipes = [direct(&place(folder.path()))];
     let mut results = results();
     let load = Pretended::default();

@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 
 use crate::{
     Interrupt, certificates,
-    lab::Middle,
+    lab::{LinkMtu, Middle},
     programs::Programs,
     system::{SERVER_PORT, SystemKey, wireguard},
     testing::{gateway, place, serve_echo},
@@ -35,7 +35,7 @@ fn every_installed_system_carries_bytes() {
     };
     let interrupt = Interrupt::default();
     let keys = |wg: &str| wireguard::Keys::generate(wg, folder.path(), &interrupt);
-    let lab = Lab::lay(Middle::Wire, &interrupt).expect("we are root");
+    let lab = Lab::lay(Middle::Wire(LinkMtu::ETHERNET), &interrupt).expect("we are root");
     let listener = lab
         .within(Side::Server, || TcpListener::bind(("0.0.0.0", SERVER_PORT)))
         .expect("it is there")
