@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Datagrams that wait for the streams of one peer: as much as its busiest sixteen may have.
+/// Datagrams that wait for the streams of one peer: as much as sixteen may have for long, or two for a moment.
 pub(super) const DATA_MAX_BYTES: usize = 16 << 20;
 /// What opens, answers and ends flows, the same way.
 pub(super) const WORDS_MAX_BYTES: usize = 16 << 20;

@@ -172,7 +172,7 @@ async fn serve(
         let said = |datagram: &[u8]| {
             flow.tally.took(datagram.len());
             flow.tally
-                .drop_some(trunk.outlet.datagram(flow.number, datagram));
+                .drop_some(trunk.outlet.datagram(flow.number, datagram, Instant::now()));
         };
         let ending = tokio::select! {
             biased;

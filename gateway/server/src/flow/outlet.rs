@@ -14,13 +14,20 @@ use corinth_api::{FlowFrame, FlowNumber, StreamOpen, StreamReply};
 use corinth_model::{Failure, Reason};
 use corinth_transport::{Datagrams, Sent, WriteHalf};
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::account::{self, Account, PLACE_BYTES, Waiting};
 use crate::relay;
 
-/// Datagrams that wait for the stream: a tenth of a second at 80 Mbit/s. Later ones are better than older ones.
-const DATA_MAX_BYTES: usize = 1 << 20;
+/// Datagrams that wait for the stream, however long: a tenth of a second at 80 Mbit/s. Later ones are better than older ones.
+const DATA_USUAL_BYTES: usize = 1 << 20;
+/// What may wait beyond it for a moment: a stream that begins carries 250 Mbit/s only after a few round trips.
+const DATA_MAX_BYTES: usize = 8 << 20;
+/// So long. Who would wait longer has no use for what waited.
+const MOMENT: Duration = Duration::from_millis(250);
 /// What opens, answers and ends flows, while the peer does not read: thousands of flows.
 const WORDS_MAX_BYTES: usize = 1 << 20;
 /// After the end was put, the peer has so long to read what is before it.
@@ -47,9 +54,16 @@ struct Queued {
     is_closed: bool,
 }
 
+struct Frame {
+    number: u64,
+    bytes: Vec<u8>,
+    /// When it was put here, if it may be too late some time.
+    put: Option<Instant>,
+}
+
 /// Frames of one kind, the oldest first.
 struct Lane {
-    frames: VecDeque<(u64, Vec<u8>)>,
+    frames: VecDeque<Frame>,
     bytes: usize,
     max_bytes: usize,
     account: Arc<Account>,
@@ -119,7 +133,7 @@ impl Outlet {
     }
 
     /// Sends a datagram the way that suits its size. Returns how many were thrown away for it, or with it.
-    pub(super) fn datagram(&self, flow: FlowNumber, bytes: &[u8]) -> u64 {
+    pub(super) fn datagram(&self, flow: FlowNumber, bytes: &[u8], now: Instant) -> u64 {
         if let Some(beside) = self.beside.get() {
             let mut head = Vec::with_capacity(8);
             flow.put(&mut head);
@@ -129,20 +143,24 @@ impl Outlet {
                 Sent::Ended => return 1,
             }
         }
-        self.data(flow, bytes)
+        self.data(flow, bytes, now)
     }
 
     /// Sends a datagram on the stream, behind what was put there before.
-    pub(super) fn data(&self, flow: FlowNumber, bytes: &[u8]) -> u64 {
+    pub(super) fn data(&self, flow: FlowNumber, bytes: &[u8], now: Instant) -> u64 {
         let mut frame = Vec::with_capacity(bytes.len() + 8);
         if !FlowFrame::put_data(flow, bytes, &mut frame) {
             return 1;
         }
         let mut queued = self.queued.lock();
         let number = queued.number();
-        queued.data.push(number, frame);
+        queued.data.push(Frame {
+            number,
+            bytes: frame,
+            put: Some(now),
+        });
         let mut dropped = 0;
-        while queued.data.is_over() && queued.data.pop().is_some() {
+        while (queued.data.is_over() || queued.data.is_late(now)) && queued.data.pop().is_some() {
             dropped += 1;
         }
         drop(queued);
@@ -162,7 +180,11 @@ impl Outlet {
         put(&mut frame);
         let mut queued = self.queued.lock();
         let number = queued.number();
-        queued.words.push(number, frame);
+        queued.words.push(Frame {
+            number,
+            bytes: frame,
+            put: None,
+        });
         let has_overflowed = queued.words.is_over();
         queued.has_overflowed |= has_overflowed;
         drop(queued);
@@ -244,7 +266,7 @@ impl Queued {
 
     /// The oldest frame of either kind.
     fn pop(&mut self) -> Option<Vec<u8>> {
-        let first = |lane: &Lane| lane.frames.front().map_or(u64::MAX, |(number, _)| *number);
+        let first = |lane: &Lane| lane.frames.front().map_or(u64::MAX, |frame| frame.number);
         if first(&self.words) <= first(&self.data) {
             return self.words.pop();
         }
@@ -253,19 +275,25 @@ impl Queued {
 }
 
 impl Lane {
-    fn push(&mut self, number: u64, frame: Vec<u8>) {
-        let bytes = frame.len() + PLACE_BYTES;
+    fn push(&mut self, frame: Frame) {
+        let bytes = frame.bytes.len() + PLACE_BYTES;
         self.bytes += bytes;
         (self.waiting)(&self.account).add(bytes);
-        self.frames.push_back((number, frame));
+        self.frames.push_back(frame);
     }
 
     fn pop(&mut self) -> Option<Vec<u8>> {
-        let (_, frame) = self.frames.pop_front()?;
+        let frame = self.frames.pop_front()?.bytes;
         let bytes = frame.len() + PLACE_BYTES;
         self.bytes -= bytes;
         (self.waiting)(&self.account).take(bytes);
         Some(frame)
+    }
+
+    /// Whether more waits than may for long, and the oldest has.
+    fn is_late(&self, now: Instant) -> bool {
+        let put = self.frames.front().and_then(|frame| frame.put);
+        self.bytes > DATA_USUAL_BYTES && put.is_some_and(|put| now.duration_since(put) > MOMENT)
     }
 
     /// Whether more waits than this stream, or its peer, may have.
@@ -317,9 +345,10 @@ mod tests {
     #[test]
     fn frames_leave_in_the_order_in_which_they_came() {
         let outlet = outlet();
-        assert_eq!(outlet.data(number(1), b"a"), 0);
+        let now = Instant::now();
+        assert_eq!(outlet.data(number(1), b"a", now), 0);
         outlet.end(number(1), Reason::Completed);
-        assert_eq!(outlet.data(number(2), b"b"), 0);
+        assert_eq!(outlet.data(number(2), b"b", now), 0);
         let expected = vec![
             (1, Some(b"a".to_vec())),
             (1, None),
@@ -330,18 +359,32 @@ mod tests {
 
     #[test]
     fn without_room_the_oldest_datagrams_go_and_no_word_does() {
-        let outlet = outlet();
+        let (outlet, now) = (outlet(), Instant::now());
         outlet.end(number(7), Reason::Completed);
         let datagram = vec![0; 10_000];
         let mut dropped = 0;
-        for flow in 1..=200 {
-            dropped += outlet.data(number(flow), &datagram);
+        for flow in 1..=1_000 {
+            dropped += outlet.data(number(flow), &datagram, now);
         }
         let leaving = leaving(&outlet);
         assert_eq!(leaving.first(), Some(&(7, None)));
-        assert_eq!(leaving.len() as u64, 201 - dropped);
-        assert!(dropped > 90, "{dropped}");
-        assert_eq!(leaving.last().map(|(flow, _)| *flow), Some(200));
+        assert_eq!(leaving.len() as u64, 1_001 - dropped);
+        assert!(dropped > 160, "{dropped}");
+        assert_eq!(leaving.last().map(|(flow, _)| *flow), Some(1_000));
+    }
+
+    #[test]
+    fn a_burst_waits_for_a_moment_and_not_for_longer() {
+        let (outlet, began) = (outlet(), Instant::now());
+        let datagram = vec![0; 10_000];
+        let put = |after| outlet.data(number(1), &datagram, began + after);
+        let burst: u64 = (0..700).map(|_| put(Duration::ZERO)).sum();
+        assert_eq!(burst, 0);
+        assert_eq!(put(MOMENT), 0);
+        // Down to what may wait for any time.
+        let late = put(MOMENT * 2);
+        assert!((590..602).contains(&late), "{late}");
+        assert_eq!(put(MOMENT * 100), 1);
     }
 
     #[test]
@@ -349,10 +392,10 @@ mod tests {
         let account = Arc::<Account>::default();
         let outlets: Vec<_> = (0..40).map(|_| Outlet::new(&account)).collect();
         let datagram = vec![0; 60_000];
-        let (mut sent, mut dropped) = (0, 0);
+        let (mut sent, mut dropped, now) = (0, 0, Instant::now());
         for outlet in &outlets {
             for flow in 1..=12 {
-                dropped += outlet.data(number(flow), &datagram);
+                dropped += outlet.data(number(flow), &datagram, now);
                 sent += 1;
                 assert!(account.data.bytes() <= account::DATA_MAX_BYTES);
             }
@@ -367,7 +410,7 @@ mod tests {
     fn a_stream_that_is_over_leaves_its_room_to_the_others() {
         let account = Arc::<Account>::default();
         let outlet = Outlet::new(&account);
-        let _ = outlet.data(number(1), &[0; 1_000]);
+        let _ = outlet.data(number(1), &[0; 1_000], Instant::now());
         outlet.end(number(1), Reason::Completed);
         assert!(account.data.bytes() > 0 && account.words.bytes() > 0);
         drop(outlet);
@@ -412,7 +455,7 @@ mod tests {
         let outlet = outlet();
         outlet.end(number(1), Reason::Completed);
         outlet.close();
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         outlet.unread().await;
         assert_eq!(began.elapsed(), CLOSING);
     }

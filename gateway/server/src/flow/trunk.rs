@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::debug;
 
@@ -140,12 +140,12 @@ impl Trunk {
 
     /// Sends a datagram behind the OPEN of its flow. Returns how many were thrown away.
     pub(super) fn send_first(&self, flow: FlowNumber, bytes: &[u8]) -> u64 {
-        self.outlet.data(flow, bytes)
+        self.outlet.data(flow, bytes, Instant::now())
     }
 
     /// Sends a datagram of a flow that was accepted. Returns how many were thrown away.
     pub(super) fn send(&self, flow: FlowNumber, bytes: &[u8]) -> u64 {
-        self.outlet.datagram(flow, bytes)
+        self.outlet.datagram(flow, bytes, Instant::now())
     }
 
     /// The flow is over on our side.
