@@ -206,7 +206,7 @@ impl Quic {
             )?,
             sends: counters(
                 "link_sends_total",
-                "Calls in which packets were sent on the link: far fewer than packets where segmentation is offloaded.",
+                "Batches in which packets were handed to the socket, which puts full ones together for the system.",
                 link,
             )?,
             congestion_window: gauges(

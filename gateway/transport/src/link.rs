@@ -156,7 +156,7 @@ pub struct PathStats {
     pub sent_packets: u64,
     /// Of these, packets that counted as lost.
     pub lost_packets: u64,
-    /// Calls in which packets were sent: where the system cuts a large one into many, far fewer than packets.
+    /// Batches of packets that were handed to the socket; it puts full ones together for the system.
     pub sends: u64,
     /// What may be on its way unacknowledged, in bytes, on the connection used last.
     pub congestion_window_bytes: u64,
