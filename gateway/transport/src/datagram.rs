@@ -41,8 +41,8 @@ enum Kind {
 pub enum Sent {
     /// It is queued. Older ones of the connection may have made room for it.
     Queued {
-        /// At least one older datagram was thrown away.
-        evicted: bool,
+        /// So many older datagrams were thrown away for it.
+        evicted: u64,
     },
     /// It does not fit into a packet of the path; it may fit later.
     TooLarge,

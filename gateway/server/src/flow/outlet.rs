@@ -138,7 +138,7 @@ impl Outlet {
             let mut head = Vec::with_capacity(8);
             flow.put(&mut head);
             match beside.try_send(&head, bytes) {
-                Sent::Queued { evicted } => return u64::from(evicted),
+                Sent::Queued { evicted } => return evicted,
                 Sent::TooLarge => {}
                 Sent::Ended => return 1,
             }

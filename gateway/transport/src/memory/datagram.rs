@@ -35,6 +35,6 @@ impl MemoryDatagrams {
             return Sent::TooLarge;
         }
         self.wire.pass([head, body].concat().into(), self.side);
-        Sent::Queued { evicted: false }
+        Sent::Queued { evicted: 0 }
     }
 }

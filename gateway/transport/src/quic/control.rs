@@ -64,7 +64,7 @@ async fn asked(tunnel: &Tunnel) -> Result<(Control, u64, Worker), StreamError> {
     let lost = |error| code::lost(&error);
     let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
     let send = tunnel.quic.open_uni().await.map_err(lost)?;
-    let mut control = Control::new(&tunnel.quic, send, recv);
+    let mut control = Control::new(&tunnel.waiting, send, recv);
     let Said { kind, payload, .. } = control.next().await?;
     let first = payload.first().copied().unwrap_or(0);
     if kind != Kind::Ping || first & ((1 << ROLE_BITS) - 1) != ROLE_CONTROL {

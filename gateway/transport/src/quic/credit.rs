@@ -21,12 +21,13 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use quinn::{Connection, SendStream, StoppedError, VarInt, WriteError};
+use quinn::{SendStream, StoppedError, VarInt, WriteError};
 use tokio::time::{Instant, sleep};
 
 use super::{
     code::write_failed,
-    datagram::{put_varint, take_varint},
+    datagram::{Waiting, put_varint, take_varint},
+    tunnel::Tunnel,
 };
 use crate::StreamError;
 
@@ -185,21 +186,22 @@ impl Credits {
 }
 
 /// Tells the peer how far it may send on a stream.
-pub(super) fn grant(quic: &Connection, stream: u64, credit: &Credit, granted: u64) {
+pub(super) fn grant(waiting: &Waiting, stream: u64, credit: &Credit, granted: u64) {
     credit.granted.store(granted, Relaxed);
     // Who takes no datagrams cannot be told, and is not held to it.
-    let _ = quic.send_datagram(message(CREDIT, stream, granted));
+    let _ = waiting.send_ahead(message(CREDIT, stream, granted));
 }
 
 /// Asks for credit for as long as it is polled. Resolves when the peer wants no more of the stream.
 pub(super) fn ask(
-    quic: &Connection,
+    tunnel: &Tunnel,
     send: &SendStream,
     sent: u64,
 ) -> impl Future<Output = StreamError> + Send + Sync + 'static {
     let question = message(WANTED, u64::from(VarInt::from(send.id())), sent);
     let stopped = send.stopped();
-    let quic = quic.clone();
+    let quic = tunnel.quic.clone();
+    let waiting = Arc::clone(&tunnel.waiting);
     async move {
         tokio::pin!(stopped);
         let mut gap = (quic.rtt() * 2).max(ASK_AFTER);
@@ -208,7 +210,7 @@ pub(super) fn ask(
                 stopped = &mut stopped => return why_stopped(stopped),
                 () = sleep(gap) => {}
             }
-            let _ = quic.send_datagram(question.clone());
+            let _ = waiting.send_ahead(question.clone());
             gap = (gap * 2).min(ASK_AGAIN_MAX);
         }
     }

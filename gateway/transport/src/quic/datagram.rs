@@ -5,7 +5,8 @@
 //! and [`CREDIT`] and [`WANTED`] are about how far a stream may be sent. Others are left alone.
 //!
 //! quinn sends datagrams in the order in which it gets them. So it gets few of those of streams at a time: probes and credit
-//! are not to wait behind a queue of them.
+//! are not to wait behind a queue of them. Nor does it get any for which it would throw others away, as it tells nobody how
+//! many these were.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use quinn::{Connection, SendDatagramError, VarInt};
 use tokio::sync::{Notify, mpsc};
@@ -33,37 +35,51 @@ const PROBES_MAX: usize = 16;
 const HEAD_MAX_BYTES: usize = 1 + 8;
 /// Datagrams of the streams of one connection that wait to leave; beyond it the oldest are thrown away.
 const WAITING_MAX_BYTES: usize = 1 << 20;
+/// The same for probes and credit: those of some thousand streams. Of both, later ones stand for earlier ones, and what is
+/// missed is asked for.
+const WAITING_AHEAD_MAX_BYTES: usize = 256 << 10;
 
-/// Datagrams of the streams of one connection that wait until quinn has room for them.
-#[derive(Default)]
+/// Datagrams of one connection that wait until quinn has room for them.
 pub(super) struct Waiting {
-    queue: Mutex<Queue>,
+    quic: Connection,
+    queues: Mutex<Queues>,
     filled: Notify,
 }
 
-/// The oldest first.
-#[derive(Default)]
-struct Queue {
-    datagrams: VecDeque<Bytes>,
-    bytes: usize,
-    /// One that was taken out waits for room: what comes now is behind it.
+struct Queues {
+    /// Probes and credit.
+    ahead: Queue,
+    /// What is beside streams.
+    of_streams: Queue,
+    /// One of a stream that was taken out waits for room: what comes now is behind it.
     is_handing_over: bool,
 }
 
+/// The oldest first.
+struct Queue {
+    datagrams: VecDeque<Bytes>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
 impl Queue {
-    fn is_empty(&self) -> bool {
-        self.datagrams.is_empty() && !self.is_handing_over
+    fn up_to(max_bytes: usize) -> Self {
+        Self {
+            datagrams: VecDeque::new(),
+            bytes: 0,
+            max_bytes,
+        }
     }
 
-    /// Puts a datagram behind the others; `true` if older ones were thrown away for it.
-    fn put(&mut self, datagram: Bytes) -> bool {
+    /// Puts a datagram behind the others; how many older ones were thrown away for it.
+    fn put(&mut self, datagram: Bytes) -> u64 {
         self.bytes += datagram.len() + PLACE_BYTES;
         self.datagrams.push_back(datagram);
-        let mut has_evicted = false;
-        while self.bytes > WAITING_MAX_BYTES && self.take().is_some() {
-            has_evicted = true;
+        let mut evicted = 0;
+        while self.bytes > self.max_bytes && self.take().is_some() {
+            evicted += 1;
         }
-        has_evicted
+        evicted
     }
 
     fn take(&mut self) -> Option<Bytes> {
@@ -73,52 +89,103 @@ impl Queue {
     }
 }
 
+impl Queues {
+    /// Takes what leaves next.
+    fn take(&mut self) -> Option<Bytes> {
+        let ahead = self.ahead.take();
+        self.is_handing_over = ahead.is_none() && !self.of_streams.datagrams.is_empty();
+        ahead.or_else(|| self.of_streams.take())
+    }
+
+    fn is_of_streams_empty(&self) -> bool {
+        self.of_streams.datagrams.is_empty() && !self.is_handing_over
+    }
+}
+
 impl Waiting {
-    /// Sends a datagram, or lets it wait behind the others.
-    fn send(&self, quic: &Connection, datagram: Bytes) -> Sent {
-        let has_room = quic.datagram_send_buffer_space() >= datagram.len();
-        if has_room && self.queue.lock().is_empty() {
-            return match quic.send_datagram(datagram) {
-                Ok(()) => Sent::Queued { evicted: false },
-                // A peer that takes none is sent all on the stream.
-                Err(
-                    SendDatagramError::TooLarge
-                    | SendDatagramError::UnsupportedByPeer
-                    | SendDatagramError::Disabled,
-                ) => Sent::TooLarge,
-                Err(SendDatagramError::ConnectionLost(_)) => Sent::Ended,
-            };
-        }
-        if quic.close_reason().is_some() {
-            return Sent::Ended;
-        }
-        if quic
+    /// Nothing waits yet.
+    pub(super) fn on(quic: &Connection) -> Arc<Self> {
+        Arc::new(Self {
+            quic: quic.clone(),
+            queues: Mutex::new(Queues {
+                ahead: Queue::up_to(WAITING_AHEAD_MAX_BYTES),
+                of_streams: Queue::up_to(WAITING_MAX_BYTES),
+                is_handing_over: false,
+            }),
+            filled: Notify::new(),
+        })
+    }
+
+    /// Sends a probe or credit before everything that is beside streams and not yet quinn's.
+    pub(super) fn send_ahead(&self, datagram: Bytes) -> Sent {
+        self.send(
+            datagram,
+            |queues| &mut queues.ahead,
+            |queues| queues.ahead.datagrams.is_empty(),
+        )
+    }
+
+    /// Sends a datagram of a stream, or lets it wait behind the others.
+    fn send_of_stream(&self, datagram: Bytes) -> Sent {
+        self.send(
+            datagram,
+            |queues| &mut queues.of_streams,
+            Queues::is_of_streams_empty,
+        )
+    }
+
+    fn send(
+        &self,
+        datagram: Bytes,
+        queue: fn(&mut Queues) -> &mut Queue,
+        is_first: fn(&Queues) -> bool,
+    ) -> Sent {
+        if self
+            .quic
             .max_datagram_size()
             .is_none_or(|max| datagram.len() > max)
         {
-            return Sent::TooLarge;
+            return self.unsent();
         }
-        let evicted = self.queue.lock().put(datagram);
+        if is_first(&self.queues.lock()) {
+            // Where there is no room it waits, and is not asked again.
+            match self
+                .quic
+                .send_datagram_wait(datagram.clone())
+                .now_or_never()
+            {
+                Some(Ok(())) => return Sent::Queued { evicted: 0 },
+                Some(Err(_)) => return self.unsent(),
+                None => {}
+            }
+        }
+        if self.quic.close_reason().is_some() {
+            return Sent::Ended;
+        }
+        let evicted = queue(&mut self.queues.lock()).put(datagram);
         self.filled.notify_one();
         Sent::Queued { evicted }
     }
 
+    /// Why something could not be sent. A peer that takes no datagrams is sent all on the stream.
+    fn unsent(&self) -> Sent {
+        match self.quic.close_reason() {
+            Some(_) => Sent::Ended,
+            None => Sent::TooLarge,
+        }
+    }
+
     /// Hands over what waits, as there is room, until the connection ends.
-    async fn hand_over(&self, quic: &Connection) {
+    async fn hand_over(&self) {
         loop {
-            let next = {
-                let mut queue = self.queue.lock();
-                let next = queue.take();
-                queue.is_handing_over = next.is_some();
-                next
-            };
+            let next = self.queues.lock().take();
             let Some(datagram) = next else {
                 self.filled.notified().await;
                 continue;
             };
             // One that no longer fits is lost, as on any network.
             if let Err(SendDatagramError::ConnectionLost(_)) =
-                quic.send_datagram_wait(datagram).await
+                self.quic.send_datagram_wait(datagram).await
             {
                 return;
             }
@@ -177,7 +244,7 @@ impl QuicDatagrams {
 
     pub(crate) fn try_send(&self, head: &[u8], body: &[u8]) -> Sent {
         let datagram = Bytes::from([&self.head, head, body].concat());
-        self.tunnel.waiting.send(&self.tunnel.quic, datagram)
+        self.tunnel.waiting.send_of_stream(datagram)
     }
 }
 
@@ -195,7 +262,7 @@ pub(super) fn sort(tunnel: &Arc<Tunnel>) -> mpsc::Receiver<Bytes> {
     tokio::spawn(async move {
         tokio::select! {
             () = receive(&tunnel, &found) => {}
-            () = tunnel.waiting.hand_over(&tunnel.quic) => {}
+            () = tunnel.waiting.hand_over() => {}
         }
         let by_stream = std::mem::take(&mut *tunnel.inboxes.by_stream.lock());
         for inbox in by_stream.values().filter_map(Weak::upgrade) {
@@ -214,7 +281,7 @@ async fn receive(tunnel: &Tunnel, found: &mpsc::Sender<Bytes>) {
             Some(&(CREDIT | WANTED)) => {
                 if let Some(answer) = tunnel.credits.handle(&datagram) {
                     // If it does not leave, it is asked for again.
-                    let _ = tunnel.quic.send_datagram(answer);
+                    let _ = tunnel.waiting.send_ahead(answer);
                 }
             }
             _ => {
@@ -264,14 +331,23 @@ mod tests {
 
     #[test]
     fn what_waits_to_leave_is_bounded_and_the_oldest_make_room() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::up_to(WAITING_MAX_BYTES);
         let datagram = |number: u8| Bytes::from(vec![number; WAITING_MAX_BYTES / 4]);
-        assert!((0..3).all(|number| !queue.put(datagram(number))));
-        assert!(queue.put(datagram(3)));
+        assert!((0..3).all(|number| queue.put(datagram(number)) == 0));
+        assert_eq!(queue.put(datagram(3)), 1);
         let left: Vec<u8> = std::iter::from_fn(|| queue.take())
             .map(|bytes| bytes[0])
             .collect();
         assert_eq!((left, queue.bytes), (vec![1, 2, 3], 0));
+    }
+
+    #[test]
+    fn a_large_datagram_says_of_every_small_one_that_made_room_for_it() {
+        const SMALL: u64 = 1_000;
+        let mut queue = Queue::up_to(SMALL as usize * (1 + PLACE_BYTES));
+        assert!((0..SMALL).all(|_| queue.put(Bytes::from_static(b"s")) == 0));
+        assert_eq!(queue.put(Bytes::from(vec![0; 1_000])), 17);
+        assert_eq!(queue.datagrams.len() as u64, SMALL - 17 + 1);
     }
 
     #[test]

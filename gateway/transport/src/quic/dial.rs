@@ -174,7 +174,7 @@ async fn ask(tunnel: &Tunnel) -> Result<(Control, Pong), StreamError> {
     frames::put(&mut first, Kind::Ping, &ping(1, tunnel.worker));
     send.write_all(&first).await.map_err(|_| StreamError::Cut)?;
     let recv = tunnel.quic.accept_uni().await.map_err(lost)?;
-    let mut control = Control::new(&tunnel.quic, send, recv);
+    let mut control = Control::new(&tunnel.waiting, send, recv);
     let Said { kind, payload, .. } = control.next().await?;
     match Pong::read(&payload) {
         Some(pong) if kind == Kind::Pong => Ok((control, pong)),

@@ -3,15 +3,16 @@
 //! A datagram waits for no credit. Streams that nobody reads may use up all that a connection has, and a path must not
 //! count as dead for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quinn::{Connection, RecvStream, SendDatagramError, SendStream};
+use quinn::{RecvStream, SendStream};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::datagram::PROBE;
+use super::datagram::{PROBE, Waiting};
 use crate::{
     StreamError,
+    datagram::Sent,
     tls::frame::{self, HEADER_BYTES, Kind},
 };
 
@@ -38,7 +39,7 @@ pub(super) enum Way {
 
 /// The two control streams of one connection, and its probes.
 pub(super) struct Control {
-    quic: Connection,
+    waiting: Arc<Waiting>,
     send: SendStream,
     recv: RecvStream,
     outgoing: Vec<u8>,
@@ -48,11 +49,11 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(quic: &Connection, send: SendStream, recv: RecvStream) -> Self {
+    pub(super) fn new(waiting: &Arc<Waiting>, send: SendStream, recv: RecvStream) -> Self {
         // What is said about the streams goes before what is said on them.
         let _ = send.set_priority(1);
         Self {
-            quic: quic.clone(),
+            waiting: Arc::clone(waiting),
             send,
             recv,
             outgoing: Vec::new(),
@@ -70,15 +71,11 @@ impl Control {
     pub(super) fn probe(&mut self, kind: Kind, payload: &[u8]) -> Result<(), StreamError> {
         let mut datagram = vec![PROBE];
         put(&mut datagram, kind, payload);
-        match self.quic.send_datagram(datagram.into()) {
-            Ok(()) => Ok(()),
-            Err(SendDatagramError::ConnectionLost(_)) => Err(StreamError::Cut),
+        match self.waiting.send_ahead(datagram.into()) {
+            Sent::Queued { .. } => Ok(()),
+            Sent::Ended => Err(StreamError::Cut),
             // A peer that takes none.
-            Err(
-                SendDatagramError::UnsupportedByPeer
-                | SendDatagramError::Disabled
-                | SendDatagramError::TooLarge,
-            ) => self.put(kind, payload),
+            Sent::TooLarge => self.put(kind, payload),
         }
     }
 

@@ -72,8 +72,8 @@ pub(super) struct Tunnel {
     pub(super) term: Term,
     /// What comes beside its streams.
     pub(super) inboxes: Inboxes,
-    /// What is to leave beside its streams.
-    pub(super) waiting: Waiting,
+    /// Datagrams that are to leave.
+    pub(super) waiting: Arc<Waiting>,
     /// Streams open on it, by either side.
     pub(super) streams: watch::Sender<u32>,
     /// What was said last on streams that are over.
@@ -127,7 +127,7 @@ impl Tunnel {
             worker,
             term,
             inboxes: Inboxes::default(),
-            waiting: Waiting::default(),
+            waiting: Waiting::on(&quic),
             streams: watch::Sender::new(0),
             farewells: Farewells::default(),
             credits: Credits::default(),

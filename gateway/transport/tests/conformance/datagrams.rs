@@ -26,7 +26,7 @@ async fn beside<C: Carrier>(pair: &mut Pair<C>) -> (Datagrams, Datagrams, impl S
 /// What one side takes of what the other sends until something comes: datagrams may be lost.
 async fn passed(from: &Datagrams, head: &[u8], body: &[u8], to: &Datagrams) -> Vec<u8> {
     loop {
-        assert_eq!(from.try_send(head, body), Sent::Queued { evicted: false });
+        assert_eq!(from.try_send(head, body), Sent::Queued { evicted: 0 });
         let soon = tokio::time::timeout(std::time::Duration::from_millis(200), to.take());
         if let Ok(taken) = soon.await {
             return taken.expect("the connection is there").to_vec();

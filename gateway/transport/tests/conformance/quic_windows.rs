@@ -15,7 +15,7 @@ use crate::{
     pair::{A, B, Between, Carrier, Sink, settled},
     quic::{Dialled, Quic, listen, settings},
     run,
-    talk::Talk,
+    talk::{Talk, take},
     tls::{Clock, Cluster},
 };
 
@@ -141,6 +141,35 @@ fn credit_does_not_wait_behind_the_datagrams_of_users() {
         assert!(before < DATAGRAMS / 10, "{before} came before the credit");
         // They come then.
         assert_eq!(here.take().await.unwrap().len(), 1_000);
+    });
+}
+
+#[test]
+fn credit_throws_no_datagram_away_that_nobody_counts() {
+    run::to_its_end(|| async {
+        const DATAGRAMS: usize = 2_000;
+        const READ_BYTES: usize = 255 << 10;
+        let mut dialled = Dialled::new().await;
+        let (mut near, mut far) = dialled.stream().await;
+        let here = near.datagrams().unwrap();
+        let there = far.with(|stream| Box::pin(async { stream.datagrams() }));
+        let there = there.await.unwrap();
+        far.write(&vec![1; READ_BYTES + (4 << 10)]).await.unwrap();
+        near.read(READ_BYTES).await.unwrap();
+        let mut half = near.split().0;
+        half.fill().await.unwrap();
+        // Nothing leaves meanwhile: there is one worker.
+        for _ in 0..DATAGRAMS {
+            assert_eq!(here.try_send(b"", b"d"), Sent::Queued { evicted: 0 });
+        }
+        // With that half a window is read, and credit is told.
+        take(&mut half, usize::MAX, |_| {}).unwrap();
+        let all = async {
+            for _ in 0..DATAGRAMS {
+                there.take().await.unwrap();
+            }
+        };
+        timeout(Duration::from_secs(5), all).await.unwrap();
     });
 }
 

@@ -138,7 +138,7 @@ impl Reader {
             .handle_read(taken as u64, place.rtt(), most, Instant::now());
         if let Some(granted) = granted {
             let (stream, credit) = place.credit(self.recv.id());
-            credit::grant(&place.tunnel.quic, *stream, credit, granted);
+            credit::grant(&place.tunnel.waiting, *stream, credit, granted);
         }
     }
 

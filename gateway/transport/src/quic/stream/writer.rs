@@ -141,7 +141,7 @@ impl Writer {
         }
         let asking = self
             .asking
-            .get_or_insert_with(|| Box::pin(credit::ask(&place.tunnel.quic, send, self.sent)));
+            .get_or_insert_with(|| Box::pin(credit::ask(&place.tunnel, send, self.sent)));
         let why = ready!(asking.as_mut().poll(context));
         self.asking = None;
         Poll::Ready(Err(why))
