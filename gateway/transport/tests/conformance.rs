@@ -117,6 +117,7 @@ over_every_transport! {
         another_trust_domain_at_an_address_is_refused,
         a_stream_is_accepted,
         a_stream_is_refused_with_its_reason,
+        a_refusal_reaches_who_has_sent_all_it_had,
         bytes_go_ahead_of_the_reply,
         the_far_side_may_speak_first,
         nothing_is_sent_before_the_first_flush,

@@ -78,8 +78,8 @@ impl QuicStream {
         if write.put_reply(reply).is_ok()
             && write.put_end().is_ok()
             && poll_fn(|context| write.poll_flush(context)).await.is_ok()
-            && self.reader.stop(failure)
         {
+            self.reader.stop(failure);
             self.received = Received::Ended;
         }
     }
@@ -133,11 +133,17 @@ impl QuicStream {
 impl Drop for QuicStream {
     fn drop(&mut self) {
         let is_sent = self.sent == Sent::Ended && self.writer.is_flushed();
-        if !is_sent || self.received != Received::Ended {
-            self.reset(Failure::PeerReset);
-        } else if self.writer.send().finish().is_ok() {
+        if is_sent {
+            // What was sent to its end stays whole: it may be a refusal.
+            if self.received != Received::Ended {
+                self.reader.stop(Failure::PeerReset);
+            }
             // It has ended: only who wants no more of it is told so twice.
-            let _ = self.writer.send().reset(code_of(Failure::PeerReset));
+            if self.writer.send().finish().is_ok() {
+                let _ = self.writer.send().reset(code_of(Failure::PeerReset));
+            }
+        } else {
+            self.reset(Failure::PeerReset);
         }
         if let Some(send) = self.writer.take() {
             self.place.tunnel.farewells.add(send);

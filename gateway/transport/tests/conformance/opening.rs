@@ -154,6 +154,26 @@ pub(crate) async fn a_stream_is_refused_with_its_reason<C: Carrier>() {
     }
 }
 
+pub(crate) async fn a_refusal_reaches_who_has_sent_all_it_had<C: Carrier>() {
+    let mut pair = C::pair(Between::Nothing).await;
+    let (link, _) = pair.dial().await;
+    let reply = StreamReply::Refused(Refusal::OverLimit);
+    for sent in [&b""[..], b"a whole question"] {
+        let mut near = link.open(&header()).await.unwrap();
+        near.write(sent).await.unwrap();
+        near.end().await.unwrap();
+        // Who refuses need not read what was sent on a guess.
+        let mut far = pair.b.next().await;
+        let far_link = std::sync::Arc::clone(&far.link);
+        far.answer(reply).await.unwrap();
+        far.end().await.unwrap();
+        drop(far);
+        run::eventually(|| far_link.stats().streams == 0).await;
+        assert_eq!(near.reply().await.unwrap(), reply);
+        assert_eq!(near.read_to_end().await.unwrap(), b"");
+    }
+}
+
 pub(crate) async fn bytes_go_ahead_of_the_reply<C: Carrier>() {
     let mut pair = C::pair(Between::Nothing).await;
     let (link, _) = pair.dial().await;

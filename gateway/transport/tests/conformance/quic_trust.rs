@@ -206,6 +206,11 @@ fn a_peer_has_no_more_streams_than_it_may() {
         let refused = StreamReply::Refused(Refusal::OverLimit);
         assert_eq!(second.reply().await.unwrap(), refused);
         assert_eq!(second.read_to_end().await.unwrap(), b"");
+        // Who has sent all it had is told so too: its end came with the header.
+        let mut third = link.open(&header()).await.unwrap();
+        third.end().await.unwrap();
+        assert_eq!(third.reply().await.unwrap(), refused);
+        assert_eq!(third.read_to_end().await.unwrap(), b"");
         // The one that is there is none the worse.
         served.answer(StreamReply::Accepted).await.unwrap();
         assert_eq!(first.reply().await.unwrap(), StreamReply::Accepted);

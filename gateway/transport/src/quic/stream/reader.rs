@@ -142,8 +142,9 @@ impl Reader {
         }
     }
 
-    /// `true` unless the stream was over already.
-    pub(super) fn stop(&mut self, failure: Failure) -> bool {
-        self.recv.stop(code_of(failure)).is_ok()
+    /// Wants no more of the stream, for this reason.
+    pub(super) fn stop(&mut self, failure: Failure) {
+        // What is over already need not be stopped.
+        let _ = self.recv.stop(code_of(failure));
     }
 }
