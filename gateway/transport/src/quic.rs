@@ -57,7 +57,7 @@ use self::{
 };
 pub use self::{
     config::{SOCKET_BUFFER_BYTES, SocketBuffers},
-    connections::CONNECTIONS_MAX,
+    connections::{CONNECTIONS_MAX, FURTHER_CONNECTIONS_MAX},
     door::{Doorkeeper, Handshakes},
 };
 pub(crate) use self::{

@@ -17,6 +17,8 @@ use super::{tunnel::Term, window::Rank};
 /// expires, or that is silent, and for a moment where it finds that it has one already. One that was replaced counts for as
 /// long as there are streams on it, which may be days.
 pub const CONNECTIONS_MAX: u32 = 64;
+/// So many of them may be further ones. The other places are for first ones, without which there is no link.
+pub const FURTHER_CONNECTIONS_MAX: u32 = 56;
 
 /// Which of two gateways has dialled a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub(super) struct Connections {
 struct Known {
     number: u64,
     dialler: Dialler,
+    rank: Rank,
     /// 0 if nothing comes back on it.
     renew_at: u64,
 }
@@ -53,19 +56,20 @@ impl Connections {
     ) -> Option<Entered> {
         let mut by_gateway = self.by_gateway.lock();
         let others = by_gateway.entry(peer.clone()).or_default();
-        if others.len() >= CONNECTIONS_MAX as usize {
-            return None;
-        }
         let lasts = |other: &Known| other.dialler == dialler && other.renew_at > now_unix_seconds;
         let rank = if others.iter().any(lasts) {
             Rank::Further
         } else {
             Rank::First
         };
+        if !has_place(others, rank) {
+            return None;
+        }
         let number = self.entered.fetch_add(1, Relaxed);
         others.push(Known {
             number,
             dialler,
+            rank,
             renew_at: term.renew_at,
         });
         drop(by_gateway);
@@ -76,6 +80,16 @@ impl Connections {
             number,
         })
     }
+}
+
+/// Whether there is one more place for a connection of this rank.
+fn has_place(others: &[Known], rank: Rank) -> bool {
+    let further = others.iter().filter(|other| other.rank == Rank::Further);
+    let is_left = match rank {
+        Rank::First => true,
+        Rank::Further => further.count() < FURTHER_CONNECTIONS_MAX as usize,
+    };
+    is_left && others.len() < CONNECTIONS_MAX as usize
 }
 
 /// One of the connections of a gateway; given back when dropped.
@@ -151,15 +165,37 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_has_so_many_connections_and_no_more() {
+    fn further_connections_leave_places_to_first_ones_and_there_are_so_many_for_both() {
         let connections = Arc::<Connections>::default();
-        let enter = || {
+        let enter = |dialler| {
             let term = Term::of(NOW + DAY, NOW);
-            connections.enter(&gateway(), Dialler::Peer, term, NOW)
+            connections.enter(&gateway(), dialler, term, NOW)
         };
-        let mut entered: Vec<_> = (0..CONNECTIONS_MAX).map(|_| enter().unwrap()).collect();
+        let mut entered: Vec<_> = std::iter::from_fn(|| enter(Dialler::Peer)).collect();
+        assert_eq!(entered.len(), 1 + FURTHER_CONNECTIONS_MAX as usize);
+        // Our own first one, and a successor of each whose path has died.
+        entered.push(enter(Dialler::We).unwrap());
+        while entered.len() < CONNECTIONS_MAX as usize {
+            for one in &entered {
+                one.set_dead();
+            }
+            let first = enter(Dialler::Peer).unwrap();
+            assert_eq!(first.rank, Rank::First);
+            entered.push(first);
+        }
+        assert!(enter(Dialler::We).is_none());
+        entered.pop();
+        assert!(enter(Dialler::We).is_some());
+    }
+
+    #[test]
+    fn a_place_given_back_by_a_further_connection_is_there_for_another_one() {
+        let connections = Arc::<Connections>::default();
+        let term = Term::of(NOW + DAY, NOW);
+        let enter = || connections.enter(&gateway(), Dialler::Peer, term, NOW);
+        let mut entered: Vec<_> = std::iter::from_fn(enter).collect();
         assert!(enter().is_none());
         entered.pop();
-        assert!(enter().is_some());
+        assert_eq!(enter().unwrap().rank, Rank::Further);
     }
 }
