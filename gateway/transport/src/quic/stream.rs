@@ -68,7 +68,7 @@ impl QuicStream {
 
     /// Waits for the header of a stream the peer opened; the outer error says that none came.
     pub(super) async fn header(&mut self) -> Result<Result<StreamOpen, HeaderError>, StreamError> {
-        let message = self.reader.message().await?;
+        let message = self.reader.message(&self.place).await?;
         Ok(StreamOpen::decode(&message))
     }
 
@@ -79,7 +79,7 @@ impl QuicStream {
             && write.put_end().is_ok()
             && poll_fn(|context| write.poll_flush(context)).await.is_ok()
         {
-            self.reader.stop(failure);
+            self.reader.stop(&self.place, failure);
             self.received = Received::Ended;
         }
     }
@@ -121,7 +121,7 @@ impl QuicStream {
         if self.sent != Sent::Broken || self.received != Received::Broken {
             // What has ended already cannot be reset, and need not be.
             let _ = self.writer.send().reset(code_of(failure));
-            self.reader.stop(failure);
+            self.reader.stop(&self.place, failure);
         }
         self.writer.release();
         self.reader.release();
@@ -136,7 +136,7 @@ impl Drop for QuicStream {
         if is_sent {
             // What was sent to its end stays whole: it may be a refusal.
             if self.received != Received::Ended {
-                self.reader.stop(Failure::PeerReset);
+                self.reader.stop(&self.place, Failure::PeerReset);
             }
             // It has ended: only who wants no more of it is told so twice.
             if self.writer.send().finish().is_ok() {
@@ -166,7 +166,7 @@ impl QuicReadHalf<'_> {
         // Who waits for an answer tries elsewhere, and does not sit a dead path out as open streams do.
         let message = tokio::select! {
             biased;
-            message = self.reader.message() => message,
+            message = self.reader.message(self.place) => message,
             () = self.place.tunnel.dead() => Err(NO_WAY_BACK),
         };
         match message {
@@ -190,7 +190,7 @@ impl QuicReadHalf<'_> {
         if !self.reader.is_empty() {
             return Poll::Ready(Ok(Fill::Data));
         }
-        Poll::Ready(match ready!(self.reader.poll_more(context)) {
+        Poll::Ready(match ready!(self.reader.poll_more(self.place, context)) {
             Ok(true) => Ok(Fill::Data),
             Ok(false) => {
                 *self.received = Received::Ended;

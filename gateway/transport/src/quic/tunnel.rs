@@ -82,7 +82,7 @@ pub(super) struct Tunnel {
     pub(super) credits: Credits,
     windows: Mutex<Windows>,
     stream_max_bytes: AtomicU64,
-    /// What was read on its streams.
+    /// What was read on its streams, or thrown away of them.
     read_bytes: AtomicU64,
     /// Bytes in a second that pass on it, in both directions together.
     rate: AtomicU64,
@@ -184,7 +184,7 @@ impl Tunnel {
         self.stream_max_bytes.load(Relaxed)
     }
 
-    /// So many bytes were read on one of its streams.
+    /// The window was given back for so many bytes of one of its streams.
     pub(super) fn handle_read(&self, bytes: u64) {
         self.read_bytes.fetch_add(bytes, Relaxed);
     }

@@ -12,13 +12,17 @@
 //! gateways make, they have no more than a part of the budget.
 
 mod fit;
+mod returned;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corinth_model::TrustDomain;
 use parking_lot::Mutex;
 
-pub(super) use self::fit::{Seen, Shape, Windows};
+pub(super) use self::{
+    fit::{Seen, Shape, Windows},
+    returned::Returned,
+};
 use super::credit;
 
 /// What a connection is given while there is plenty: enough to begin with, as it grows within a few looks at the path.

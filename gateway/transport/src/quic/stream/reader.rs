@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     pin::pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -19,6 +19,7 @@ use crate::{
     quic::{
         code::{code_of, read_failed},
         credit::{self, Grants},
+        window::Returned,
     },
 };
 
@@ -32,6 +33,7 @@ pub(super) struct Reader {
     recv: RecvStream,
     pieces: VecDeque<Bytes>,
     grants: Grants,
+    returned: Returned,
 }
 
 impl Reader {
@@ -40,6 +42,7 @@ impl Reader {
             recv,
             pieces: VecDeque::new(),
             grants: Grants::new(),
+            returned: Returned::default(),
         }
     }
 
@@ -60,24 +63,31 @@ impl Reader {
     /// Takes what has arrived, behind what is there; `false` at the end.
     pub(super) fn poll_more(
         &mut self,
+        place: &Place,
         context: &mut Context<'_>,
     ) -> Poll<Result<bool, StreamError>> {
         // Not held while it waits: a stream that waits is to be small.
         let mut room = [const { Bytes::new() }; PIECES_MAX];
         let polled = pin!(self.recv.read_chunks(&mut room)).poll(context);
         let taken = ready!(polled).map_err(read_failed)?;
+        let before = self.pieces.len();
         self.pieces
             .extend(room.into_iter().take(taken.unwrap_or(0)));
+        let bytes: usize = self.pieces.iter().skip(before).map(Bytes::len).sum();
+        // QUIC counts what it hands out, whoever takes it from here.
+        place
+            .tunnel
+            .handle_read(self.returned.handle_read(bytes as u64));
         Poll::Ready(Ok(taken.is_some()))
     }
 
     /// Waits for one message with its length in front. Cancel-safe.
-    pub(super) async fn message(&mut self) -> Result<Vec<u8>, StreamError> {
+    pub(super) async fn message(&mut self, place: &Place) -> Result<Vec<u8>, StreamError> {
         loop {
             if let Some(message) = self.take_message()? {
                 return Ok(message);
             }
-            if !poll_fn(|context| self.poll_more(context)).await? {
+            if !poll_fn(|context| self.poll_more(place, context)).await? {
                 return Err(StreamError::Protocol(
                     "a stream that ends before its first message does",
                 ));
@@ -108,7 +118,6 @@ impl Reader {
     /// So many bytes of what was lent were taken.
     pub(super) fn take(&mut self, place: &Place, bytes: usize) {
         self.advance(bytes);
-        place.tunnel.handle_read(bytes as u64);
         self.grant(place, bytes);
     }
 
@@ -143,8 +152,22 @@ impl Reader {
     }
 
     /// Wants no more of the stream, for this reason.
-    pub(super) fn stop(&mut self, failure: Failure) {
+    pub(super) fn stop(&mut self, place: &Place, failure: Failure) {
+        place.tunnel.handle_read(self.discard());
         // What is over already need not be stopped.
         let _ = self.recv.stop(code_of(failure));
+    }
+
+    /// Throws away what has arrived, in any order: quinn would do so too, and not say how much it was. Returns for how many
+    /// bytes the window is given back when the stream is stopped.
+    fn discard(&mut self) -> u64 {
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Ok(Some(chunk))) =
+            pin!(self.recv.read_chunk(usize::MAX, false)).poll(&mut context)
+        {
+            self.returned
+                .handle_unread(chunk.offset, chunk.bytes.len() as u64);
+        }
+        self.returned.handle_stop()
     }
 }

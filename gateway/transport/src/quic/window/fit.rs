@@ -61,7 +61,7 @@ pub(in crate::quic) struct Seen {
     pub(in crate::quic) sends: u64,
     /// How often the peer has said that the window holds it up.
     pub(in crate::quic) blocked: u64,
-    /// What was read on streams.
+    /// What was read on streams, or thrown away of them.
     pub(in crate::quic) read_bytes: u64,
 }
 
