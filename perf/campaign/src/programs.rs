@@ -67,9 +67,14 @@ impl Programs {
                 found(version, recipe)
             }
             SystemKey::NginxMtls => {
-                let program = locate(&["nginx"], "Debian packages nginx libnginx-mod-stream")?;
+                let how = "Debian packages nginx libnginx-mod-stream";
+                let program = locate(&["nginx"], how)?;
                 let version = first_line(&program, &["-v"]);
-                let module = nginx::stream_module();
+                let module = match nginx::stream_module() {
+                    Some(path) => Some(path),
+                    None if has_stream(&said(&program, &["-V"])) => None,
+                    None => return Err(missing("nginx's stream module", how)),
+                };
                 found(version, nginx::recipe(place, &program, module.as_deref()))
             }
             SystemKey::Stunnel => {
@@ -175,6 +180,13 @@ fn said(program: &str, arguments: &[&str]) -> String {
         .map_or_else(|_| String::new(), |done| done.stdout + &done.stderr)
 }
 
+/// Whether nginx, by what it says it was built with, brings its stream module along.
+fn has_stream(built_with: &str) -> bool {
+    built_with
+        .split_whitespace()
+        .any(|word| word == "--with-stream")
+}
+
 /// The first line a program says about itself.
 pub(crate) fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
     line_with(program, arguments, "")
@@ -222,6 +234,16 @@ mod tests {
             short_version("/x/envoy  version: 9e5580933739775e/1.40.0/Clean/RELEASE/BoringSSL"),
             "envoy 1.40.0/Clean/RELEASE/BoringSSL (9e5580933739)"
         );
+    }
+
+    #[test]
+    fn a_stream_module_in_a_file_of_its_own_is_not_built_in() {
+        assert!(has_stream(
+            "--with-http_v2_module --with-stream --with-stream_ssl_module"
+        ));
+        assert!(!has_stream(
+            "--with-stream=dynamic --with-stream_ssl_module"
+        ));
     }
 
     #[test]
