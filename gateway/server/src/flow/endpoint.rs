@@ -13,7 +13,7 @@ use rustix::{
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket, task::coop::consume_budget};
 
-use super::socket::take_from_endpoint;
+use super::socket::{take_from_endpoint, widen};
 
 /// Messages of the network that are looked at for one that says that the endpoint is gone.
 const ERRORS_MAX: usize = 64;
@@ -43,6 +43,7 @@ impl EndpointSocket {
                 SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
                 SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
             }
+            widen(&socket)?;
             socket.connect(&address.into())?;
             UdpSocket::from_std(socket.into())
         };

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     io::{self, IoSliceMut},
     net::IpAddr,
+    os::fd::AsFd,
 };
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
@@ -14,6 +15,19 @@ use tokio::{io::Interest, net::UdpSocket};
 const BATCH: usize = 8;
 /// A series of datagrams, or one of the largest.
 pub(super) const BUFFER_BYTES: usize = 64 << 10;
+
+/// What a socket may hold that is not yet read, in bytes as the system counts them, which is twice what they are: 50 ms at
+/// 250 Mbit/s, in which the machine may have had something else to do. The system's own choice is a twentieth of it.
+const UNREAD_MAX_BYTES: usize = 4 << 20;
+
+/// Lets a socket hold what comes at once while its worker is busy.
+pub(super) fn widen(socket: impl AsFd) -> io::Result<()> {
+    // Beyond the limit of the system only with the right to it; without, what the limit allows.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, UNREAD_MAX_BYTES).is_err() {
+        sockopt::set_socket_recv_buffer_size(&socket, UNREAD_MAX_BYTES)?;
+    }
+    Ok(())
+}
 
 thread_local! {
     /// What was just read. Sockets of a worker take turns: none reads while another's datagrams are looked at.
@@ -39,6 +53,7 @@ impl ClientSocket {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let is_ipv6 = socket.local_addr()?.is_ipv6();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        widen(&socket)?;
         // A tunnel's packets must not be fragmented; answers to local clients may be as large as they like.
         sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::WANT)?;
         if is_ipv6 {
@@ -169,5 +184,28 @@ mod tests {
             echo(bound, local, local, &[7; 4_000]).await;
             echo(bound, local, local, &[7; 65_507]).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_kept_while_nobody_reads() {
+        const DATAGRAMS: usize = 800;
+        let socket = StdSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let socket = ClientSocket::new(socket).unwrap();
+        let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+        let limit: usize = limit.trim().parse().unwrap();
+        let granted = sockopt::socket_recv_buffer_size(&socket.socket).unwrap();
+        assert!(granted >= UNREAD_MAX_BYTES.min(limit), "{granted} bytes");
+        let client = StdSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // Each takes a page of what was granted at most.
+        let burst = DATAGRAMS.min(granted / 4_096);
+        for _ in 0..burst {
+            client.send_to(&[1; 1_200], address).unwrap();
+        }
+        let mut came = 0;
+        while came < burst {
+            came += taken(&socket).await.len();
+        }
+        assert_eq!(came, burst);
     }
 }
