@@ -56,7 +56,7 @@ use self::{
     post::Post, window::Budget,
 };
 pub use self::{
-    config::{SOCKET_BUFFER_BYTES, SocketBuffers},
+    config::{SOCKET_BUFFER_BYTES, SocketBuffers, hold_unread},
     connections::{CONNECTIONS_MAX, FURTHER_CONNECTIONS_MAX},
     door::{Doorkeeper, Handshakes},
 };

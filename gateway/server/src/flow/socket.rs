@@ -7,6 +7,7 @@ use std::{
     os::fd::AsFd,
 };
 
+use corinth_transport::quic::hold_unread;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use tokio::{io::Interest, net::UdpSocket};
@@ -22,11 +23,7 @@ const UNREAD_MAX_BYTES: usize = 4 << 20;
 
 /// Lets a socket hold what comes at once while its worker is busy.
 pub(super) fn widen(socket: impl AsFd) -> io::Result<()> {
-    // Beyond the limit of the system only with the right to it; without, what the limit allows.
-    if sockopt::set_socket_recv_buffer_size_force(&socket, UNREAD_MAX_BYTES).is_err() {
-        sockopt::set_socket_recv_buffer_size(&socket, UNREAD_MAX_BYTES)?;
-    }
-    Ok(())
+    hold_unread(socket, UNREAD_MAX_BYTES)
 }
 
 thread_local! {

@@ -4,7 +4,8 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -81,13 +82,22 @@ impl SocketBuffers {
     }
 }
 
+/// Lets a socket hold so many bytes that are not yet read: beyond the limit of the system only with the right to it; without,
+/// what the limit allows.
+///
+/// # Errors
+/// When the system does not do as told.
+pub fn hold_unread(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    if sockopt::set_socket_recv_buffer_size_force(&socket, bytes).is_err() {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    Ok(())
+}
+
 /// Asks for large buffers and says what was granted: the kernel cuts silently what is beyond its limit.
 pub(super) fn widen(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     let plain = SockRef::from(socket);
-    // Beyond the limit of the system only with the right to it; without, what the limit allows.
-    if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
-        plain.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
-    }
+    hold_unread(socket, SOCKET_BUFFER_BYTES)?;
     if sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
         plain.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
     }
@@ -111,13 +121,18 @@ pub(super) fn packet_max_bytes(peer: SocketAddr) -> u16 {
     fits.clamp(MTU_MIN_BYTES, PACKET_MAX_BYTES)
 }
 
+/// A socket of a port that was not used before, of the family of `peer`.
+pub(super) fn bind_towards(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let anywhere: SocketAddr = match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    UdpSocket::bind(anywhere)
+}
+
 /// What the route to `peer` takes, in bytes; nothing is sent.
 fn link_mtu_bytes(peer: SocketAddr) -> io::Result<u32> {
-    let anywhere: IpAddr = match peer {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((anywhere, 0))?;
+    let socket = bind_towards(peer)?;
     socket.connect(peer)?;
     let mtu_bytes = match peer {
         SocketAddr::V4(_) => sockopt::ip_mtu(&socket)?,

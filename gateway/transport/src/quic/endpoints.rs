@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::Arc,
     thread::ThreadId,
 };
@@ -102,12 +102,7 @@ impl Shared {
         config: quinn::ClientConfig,
         address: SocketAddr,
     ) -> io::Result<Connecting> {
-        let anywhere: IpAddr = if address.is_ipv6() {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
-        };
-        let socket = UdpSocket::bind(SocketAddr::new(anywhere, 0))?;
+        let socket = config::bind_towards(address)?;
         self.widen(&socket)?;
         let ids = ids::dialling(&self.settings.keys);
         let socket = BatchingSocket::over(TokioRuntime.wrap_udp_socket(socket)?);
