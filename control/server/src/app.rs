@@ -102,7 +102,7 @@ pub(crate) struct Shared {
     unkept: Mutex<Unkept>,
     to_keep: Notify,
     /// Held by whoever keeps something.
-    keep_turn: tokio::sync::Mutex<()>,
+    keep_turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 type Sessions = BTreeMap<(ClusterName, SessionId), Session>;
@@ -165,7 +165,7 @@ impl ControlPlane {
             moved: Notify::new(),
             unkept: Mutex::default(),
             to_keep: Notify::new(),
-            keep_turn: tokio::sync::Mutex::default(),
+            keep_turn: Arc::default(),
         });
         crate::observe::register(metrics, &shared)?;
         shared.use_declarations();
@@ -193,19 +193,21 @@ impl ControlPlane {
             .map(|peer| self.shared.farewell(peer, Farewell::Stopping));
         futures_util::future::join_all(said).await;
         let shared = Arc::clone(&self.shared);
-        let _turn = shared.keep_last().await;
         self.kill().await;
+        shared.keep_last();
     }
 }
 
 impl ControlPlane {
-    /// Ends at once and without a word, as if the process had died; its sockets are free when this returns.
+    /// Ends at once and without a word, as if the process had died; its sockets are free and nothing is written any more
+    /// when this returns.
     pub async fn kill(mut self) {
         self.end();
         for task in self.tasks.drain(..) {
             // It was told to end.
             let _ = task.await;
         }
+        self.shared.is_written().await;
     }
 
     fn end(&self) {

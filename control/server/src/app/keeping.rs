@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use corinth_daemon::background;
 use corinth_model::ClusterName;
-use tokio::sync::MutexGuard;
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
@@ -31,6 +31,21 @@ pub(super) struct Unkept {
     pub(super) issued: bool,
 }
 
+/// The right to write. Threads that write hold it, since they outlive the task that started them.
+#[derive(Clone)]
+struct Turn {
+    _held: Arc<OwnedMutexGuard<()>>,
+}
+
+impl Turn {
+    async fn take(shared: &Shared) -> Self {
+        let held = Arc::clone(&shared.keep_turn).lock_owned().await;
+        Self {
+            _held: Arc::new(held),
+        }
+    }
+}
+
 /// Writes what is to be kept.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut peers_at = Instant::now();
@@ -40,14 +55,17 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.to_keep.notified() => {}
             () = sleep_until(peers_at), if has_peers => {}
         }
-        let turn = shared.keep_turn.lock().await;
-        let keeping = Arc::clone(&shared);
+        let turn = Turn::take(&shared).await;
+        let (keeping, writing) = (Arc::clone(&shared), turn.clone());
         // Files are written outside the runtime's own threads.
-        let kept = spawn_blocking(move || keeping.keep_few());
+        let kept = spawn_blocking(move || {
+            keeping.keep_few();
+            drop(writing);
+        });
         let _ = kept.await;
         let began = Instant::now();
         if began >= peers_at {
-            keep_peers_later(&shared).await;
+            keep_peers_later(&shared, &turn).await;
             let gap = began.elapsed() * PEERS_GAP_PER_WRITE;
             peers_at = Instant::now() + gap.min(PEERS_GAP_MAX);
         }
@@ -57,14 +75,18 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Writes down what was told to and by peers, without delaying what is urgent.
-async fn keep_peers_later(shared: &Arc<Shared>) {
+async fn keep_peers_later(shared: &Arc<Shared>, turn: &Turn) {
     let peers = take(&mut shared.unkept.lock().peers);
     for cluster in peers {
         let keeping = Arc::clone(shared);
         let gathered = spawn_blocking(move || (keeping.gather(&cluster), cluster));
         if let Ok((Some(kept), cluster)) = gathered.await {
-            let keeping = Arc::clone(shared);
-            background::run("keep", move || keeping.store(&cluster, &kept)).await;
+            let (keeping, writing) = (Arc::clone(shared), turn.clone());
+            let store = move || {
+                keeping.store(&cluster, &kept);
+                drop(writing);
+            };
+            background::run("keep", store).await;
         }
     }
 }
@@ -76,13 +98,15 @@ impl Shared {
         self.to_keep.notify_one();
     }
 
-    /// Writes down what has changed, after what is being written: what is older must not be written last. Nothing is written
-    /// while the turn that is returned is held.
-    pub(super) async fn keep_last(&self) -> MutexGuard<'_, ()> {
-        let turn = self.keep_turn.lock().await;
+    /// Until nothing is being written.
+    pub(super) async fn is_written(&self) {
+        let _ = self.keep_turn.lock().await;
+    }
+
+    /// Writes down what has changed, once nobody else writes: what is older must not be written last.
+    pub(super) fn keep_last(&self) {
         self.keep_few();
         self.keep_peers();
-        turn
     }
 
     /// Writes down what is small, and must not be lost: gateways have been told of import ports by now.

@@ -315,11 +315,11 @@ impl Plane {
         .await;
     }
 
-    /// Until what was told to and by the peer is on disk.
-    pub(crate) async fn kept(&self, peer: &str) {
+    /// Until what was told to and by the peer is on disk, this service with it.
+    pub(crate) async fn kept(&self, peer: &str, service: &str) {
         let file = self.file_of(peer);
         self.until_status(Kind::Links, |_| {
-            std::fs::read_to_string(&file).is_ok_and(|text| text.contains("shop"))
+            std::fs::read_to_string(&file).is_ok_and(|text| text.contains(service))
         })
         .await;
     }

@@ -69,7 +69,7 @@ async fn what_vanished_while_a_control_plane_was_dead_is_gone_after_its_start() 
     lab.west.export("pay.shop", Audience::All);
     lab.east.route("web.shop", 80).await;
     lab.east.route("pay.shop", 80).await;
-    lab.west.kept("east").await;
+    lab.west.kept("east", "web.shop").await;
     lab.west.kill().await;
     lab.west
         .objects
@@ -85,7 +85,7 @@ async fn a_control_plane_starts_with_the_routes_it_had() {
     let mut lab = Lab::linked().await;
     lab.west.export("web.shop", Audience::All);
     lab.east.route("web.shop", 80).await;
-    lab.east.kept("west").await;
+    lab.east.kept("west", "web.shop").await;
     lab.west.kill().await;
     lab.east.kill().await;
     lab.east.start();
@@ -229,7 +229,7 @@ async fn what_a_crash_lost_of_what_was_told_costs_that_peer_a_new_instance() {
     let mut lab = Lab::linked().await;
     lab.west.export("web.shop", Audience::All);
     lab.east.route("web.shop", 80).await;
-    lab.west.kept("east").await;
+    lab.west.kept("east", "web.shop").await;
     let file = lab.west.file_of("east");
     let before = std::fs::read(&file).unwrap();
     lab.west.export("pay.shop", Audience::All);
@@ -242,7 +242,7 @@ async fn what_a_crash_lost_of_what_was_told_costs_that_peer_a_new_instance() {
     lab.west.export("new.shop", Audience::All);
     lab.east.route("new.shop", 80).await;
     assert!(lab.east.has_route("pay.shop", 80));
-    lab.west.up_to_date("east").await;
+    lab.west.kept("east", "new.shop").await;
 
     // The instance that was begun for this peer alone goes on after the next start.
     lab.west.kill().await;
