@@ -10,7 +10,11 @@
 //!                                      └──> Shortest (of ten seconds) ───────┴──> product × gain of the phase + Surplus
 //! ```
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
@@ -41,6 +45,9 @@ const FULL_LOSS: f64 = 0.05;
 const FULL_LOST_PACKETS: u64 = 8;
 /// What is on its way in the rounds of a cycle, as parts of the product: one looks for more, one empties the queue again.
 const CYCLE: [f64; 8] = [1.5, 0.85, 1.2, 1.2, 1.2, 1.2, 1.2, 1.2];
+/// As long as both ends take to handle what comes at once, which no shortest round trip shows. On a path that is shorter they
+/// would wait for each other's turn.
+const TURN: Duration = Duration::from_millis(1);
 /// While the shortest round trip is looked for, half of the product is on its way.
 const DIP: f64 = 0.5;
 
@@ -105,9 +112,9 @@ impl ByRate {
         }
     }
 
-    /// What the path holds without a queue. `None` while nothing is known.
+    /// What the path and its ends hold without a queue. `None` while nothing is known.
     fn product_bytes(&self) -> Option<f64> {
-        let rtt = self.shortest.rtt()?.as_secs_f64();
+        let rtt = self.shortest.rtt()?.max(TURN).as_secs_f64();
         let bandwidth = self.bandwidth.bytes_per_second();
         (bandwidth > 0.0).then_some(bandwidth * rtt)
     }

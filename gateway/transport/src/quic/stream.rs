@@ -19,14 +19,16 @@ use corinth_model::{Failure, GatewayId};
 use quinn::{RecvStream, SendStream};
 
 pub(super) use self::place::Place;
-use self::{reader::Reader, writer::Writer};
+use self::{
+    reader::{PIECES_MAX, Reader},
+    writer::Writer,
+};
 use super::{
     code::{code_of, lost},
     datagram::QuicDatagrams,
 };
 use crate::{
     Expiry, Fill, StreamError,
-    buffer::SLICES_MAX,
     direction::{Received, Sent},
 };
 
@@ -211,7 +213,7 @@ impl QuicReadHalf<'_> {
         &mut self,
         take: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let mut count = 0;
         for (slice, piece) in slices.iter_mut().zip(self.reader.pieces()) {
             *slice = IoSlice::new(piece);

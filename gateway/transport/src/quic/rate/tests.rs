@@ -260,6 +260,22 @@ fn acknowledgements_that_come_all_at_once_do_not_stop_the_sender() {
 }
 
 #[test]
+fn on_a_short_path_its_ends_need_not_wait_for_each_other() {
+    let mut path = Path::of(1_000.0, 0);
+    path.rtt = Duration::from_micros(100);
+    path.queue_bytes = 4e6;
+    path.go_on(0.5);
+    let seen = path.go_on(0.5);
+    assert!(seen.megabits() > 980.0, "{seen:?}");
+    let in_a_millisecond = 125_000;
+    let window = path.rate.window();
+    assert!(
+        (in_a_millisecond..2 * in_a_millisecond).contains(&window),
+        "{window}"
+    );
+}
+
+#[test]
 fn who_has_little_to_send_does_not_forget_what_the_path_carries() {
     let mut path = Path::of(200.0, 20);
     path.go_on(3.0);

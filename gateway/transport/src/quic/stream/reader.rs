@@ -25,8 +25,10 @@ use crate::{
 
 /// In front of a header and of a reply: how long it is.
 const LENGTH_BYTES: usize = size_of::<u16>();
-/// Pieces taken from quinn at once; each is what one packet carried.
-const PIECES_MAX: usize = 32;
+/// Pieces taken from quinn in one call; each is what one packet carried.
+const PIECES_PER_CALL: usize = 32;
+/// Pieces lent at once: whoever writes them elsewhere wakes somebody with each call, so a stream that streams is to have few.
+pub(super) const PIECES_MAX: usize = 256;
 
 /// The receiving side: what was taken from quinn and not yet lent away.
 pub(super) struct Reader {
@@ -66,19 +68,33 @@ impl Reader {
         place: &Place,
         context: &mut Context<'_>,
     ) -> Poll<Result<bool, StreamError>> {
-        // Not held while it waits: a stream that waits is to be small.
-        let mut room = [const { Bytes::new() }; PIECES_MAX];
-        let polled = pin!(self.recv.read_chunks(&mut room)).poll(context);
-        let taken = ready!(polled).map_err(read_failed)?;
         let before = self.pieces.len();
-        self.pieces
-            .extend(room.into_iter().take(taken.unwrap_or(0)));
+        let first = ready!(self.poll_call(context))?;
+        let mut last = first;
+        while last == Some(PIECES_PER_CALL) && self.pieces.len() + PIECES_PER_CALL <= PIECES_MAX {
+            last = match self.poll_call(context) {
+                Poll::Ready(Ok(taken)) => taken,
+                // An end or an error is told again by the next call.
+                Poll::Ready(Err(_)) | Poll::Pending => None,
+            };
+        }
         let bytes: usize = self.pieces.iter().skip(before).map(Bytes::len).sum();
         // QUIC counts what it hands out, whoever takes it from here.
         place
             .tunnel
             .handle_read(self.returned.handle_read(bytes as u64));
-        Poll::Ready(Ok(taken.is_some()))
+        Poll::Ready(Ok(first.is_some()))
+    }
+
+    /// Takes what one call to quinn gives, and says how many pieces that was; `None` at the end.
+    fn poll_call(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
+        // Not held while it waits: a stream that waits is to be small.
+        let mut room = [const { Bytes::new() }; PIECES_PER_CALL];
+        let polled = pin!(self.recv.read_chunks(&mut room)).poll(context);
+        let taken = ready!(polled).map_err(read_failed)?;
+        self.pieces
+            .extend(room.into_iter().take(taken.unwrap_or(0)));
+        Poll::Ready(Ok(taken))
     }
 
     /// Waits for one message with its length in front. Cancel-safe.
