@@ -37,7 +37,7 @@ mod roots;
 mod serve;
 
 use dial::Dialling;
-use keeping::Unkept;
+use keeping::{Turn, Unkept};
 use roots::Roots;
 
 pub(crate) use roots::{Stand, Step};
@@ -184,7 +184,7 @@ impl ControlPlane {
     }
 
     /// Tells peers that it stops, keeps what is not kept yet, and ends.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let peers: Vec<_> = self
             .shared
             .look(|plane| plane.peers().keys().cloned().collect());
@@ -193,21 +193,28 @@ impl ControlPlane {
             .map(|peer| self.shared.farewell(peer, Farewell::Stopping));
         futures_util::future::join_all(said).await;
         let shared = Arc::clone(&self.shared);
-        self.kill().await;
+        // What is being gathered and written comes first; what changes meanwhile is written last.
+        let turn = Turn::take(&shared).await;
+        self.end_tasks().await;
         shared.keep_last();
+        drop(turn);
     }
 }
 
 impl ControlPlane {
-    /// Ends at once and without a word, as if the process had died; its sockets are free and nothing is written any more
-    /// when this returns.
+    /// Ends at once and without a word, as if the process had died; when this returns its sockets are free and nothing of what
+    /// is kept in the background is written any more.
     pub async fn kill(mut self) {
+        self.end_tasks().await;
+        drop(Turn::take(&self.shared).await);
+    }
+
+    async fn end_tasks(&mut self) {
         self.end();
         for task in self.tasks.drain(..) {
             // It was told to end.
             let _ = task.await;
         }
-        self.shared.is_written().await;
     }
 
     fn end(&self) {

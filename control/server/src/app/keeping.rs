@@ -31,14 +31,15 @@ pub(super) struct Unkept {
     pub(super) issued: bool,
 }
 
-/// The right to write. Threads that write hold it, since they outlive the task that started them.
+/// The right to write. Threads that write hold it, since they outlive the task that started them; nobody waits for it but
+/// whoever ends the control plane.
 #[derive(Clone)]
-struct Turn {
+pub(super) struct Turn {
     _held: Arc<OwnedMutexGuard<()>>,
 }
 
 impl Turn {
-    async fn take(shared: &Shared) -> Self {
+    pub(super) async fn take(shared: &Shared) -> Self {
         let held = Arc::clone(&shared.keep_turn).lock_owned().await;
         Self {
             _held: Arc::new(held),
@@ -98,12 +99,7 @@ impl Shared {
         self.to_keep.notify_one();
     }
 
-    /// Until nothing is being written.
-    pub(super) async fn is_written(&self) {
-        let _ = self.keep_turn.lock().await;
-    }
-
-    /// Writes down what has changed, once nobody else writes: what is older must not be written last.
+    /// Writes down what has changed. Who calls this has the turn: what is older must not be written last.
     pub(super) fn keep_last(&self) {
         self.keep_few();
         self.keep_peers();

@@ -69,7 +69,7 @@ async fn what_vanished_while_a_control_plane_was_dead_is_gone_after_its_start() 
     lab.west.export("pay.shop", Audience::All);
     lab.east.route("web.shop", 80).await;
     lab.east.route("pay.shop", 80).await;
-    lab.west.kept("east", "web.shop").await;
+    lab.west.kept("east", "pay.shop").await;
     lab.west.kill().await;
     lab.west
         .objects
@@ -78,6 +78,21 @@ async fn what_vanished_while_a_control_plane_was_dead_is_gone_after_its_start() 
     lab.west.start();
     lab.east.no_route("web.shop", 80).await;
     assert!(lab.east.has_route("pay.shop", 80));
+}
+
+#[tokio::test]
+async fn what_was_told_before_an_orderly_stop_is_kept() {
+    let mut lab = Lab::linked().await;
+    for number in 0..10 {
+        let name = format!("web-{number}.shop");
+        lab.west.export(&name, Audience::All);
+        lab.east.route(&name, 80).await;
+        lab.west.stop().await;
+        let kept = std::fs::read_to_string(lab.west.file_of("east")).unwrap();
+        assert!(kept.contains(&name), "{kept}");
+        lab.west.start();
+        lab.west.up_to_date("east").await;
+    }
 }
 
 #[tokio::test]

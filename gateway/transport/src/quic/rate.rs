@@ -1,8 +1,8 @@
 //! Congestion control by rate: as much is on its way as the path delivers in its shortest round trip, and a fifth more.
 //!
 //! After draft-ietf-ccwg-bbr, whose delivery rate (§4.1), filters and phases these are. Differences: quinn spreads what we
-//! allow over a round trip by itself, so that there is a window and no pacing rate; and losses end the start, but nothing
-//! else. On a path that queues, a fifth more than it holds waits and is not lost. Where it is lost all the time, somebody
+//! allow over a round trip by itself, so that there is a window and no pacing rate; a path is never taken for shorter than
+//! its ends are slow; and losses end the start, but nothing else. On a path that queues, a fifth more than it holds waits and is not lost. Where it is lost all the time, somebody
 //! polices the path, and whoever chooses between carriers is to see it.
 //!
 //! ```text
@@ -45,9 +45,11 @@ const FULL_LOSS: f64 = 0.05;
 const FULL_LOST_PACKETS: u64 = 8;
 /// What is on its way in the rounds of a cycle, as parts of the product: one looks for more, one empties the queue again.
 const CYCLE: [f64; 8] = [1.5, 0.85, 1.2, 1.2, 1.2, 1.2, 1.2, 1.2];
-/// As long as both ends take to handle what comes at once, which no shortest round trip shows. On a path that is shorter they
-/// would wait for each other's turn.
+/// How long both ends take for what comes at once. No shortest round trip shows it, and on a path that is shorter they would
+/// wait for each other's turn.
 const TURN: Duration = Duration::from_millis(1);
+/// At most so much more is on its way for that: sockets hold little where the system does not let them have more.
+const TURN_MAX_BYTES: f64 = (192 << 10) as f64;
 /// While the shortest round trip is looked for, half of the product is on its way.
 const DIP: f64 = 0.5;
 
@@ -114,9 +116,11 @@ impl ByRate {
 
     /// What the path and its ends hold without a queue. `None` while nothing is known.
     fn product_bytes(&self) -> Option<f64> {
-        let rtt = self.shortest.rtt()?.max(TURN).as_secs_f64();
+        let rtt = self.shortest.rtt()?;
+        let turn = TURN.saturating_sub(rtt);
         let bandwidth = self.bandwidth.bytes_per_second();
-        (bandwidth > 0.0).then_some(bandwidth * rtt)
+        let held = bandwidth * rtt.as_secs_f64();
+        (bandwidth > 0.0).then(|| held + (bandwidth * turn.as_secs_f64()).min(TURN_MAX_BYTES))
     }
 
     fn least_bytes(&self) -> u64 {
@@ -139,7 +143,7 @@ impl ByRate {
         let bandwidth = self.bandwidth.bytes_per_second();
         let is_empty = self
             .product_bytes()
-            .is_some_and(|product| in_flight as f64 <= product);
+            .is_some_and(|product| in_flight <= self.least_bytes().max(product as u64));
         self.phase = match (self.phase, ended) {
             (Phase::Start { best, rounds }, Some(ended)) => {
                 if self.is_overflowing(&ended) {

@@ -25,10 +25,9 @@ use crate::{
 
 /// In front of a header and of a reply: how long it is.
 const LENGTH_BYTES: usize = size_of::<u16>();
-/// Pieces taken from quinn in one call; each is what one packet carried.
-const PIECES_PER_CALL: usize = 32;
-/// Pieces lent at once: whoever writes them elsewhere wakes somebody with each call, so a stream that streams is to have few.
-pub(super) const PIECES_MAX: usize = 256;
+/// Pieces taken from quinn and lent at once; each is what one packet carried. Whoever writes them to a socket wakes its
+/// reader with each call, so there should be few calls; and what is taken counts no more for the window.
+pub(super) const PIECES_MAX: usize = 64;
 
 /// The receiving side: what was taken from quinn and not yet lent away.
 pub(super) struct Reader {
@@ -68,33 +67,20 @@ impl Reader {
         place: &Place,
         context: &mut Context<'_>,
     ) -> Poll<Result<bool, StreamError>> {
+        // Not held while it waits: a stream that waits is to be small.
+        let mut room = [const { Bytes::new() }; PIECES_MAX];
+        // Once, as a reset is told once.
+        let polled = pin!(self.recv.read_chunks(&mut room)).poll(context);
+        let taken = ready!(polled).map_err(read_failed)?;
         let before = self.pieces.len();
-        let first = ready!(self.poll_call(context))?;
-        let mut last = first;
-        while last == Some(PIECES_PER_CALL) && self.pieces.len() + PIECES_PER_CALL <= PIECES_MAX {
-            last = match self.poll_call(context) {
-                Poll::Ready(Ok(taken)) => taken,
-                // An end or an error is told again by the next call.
-                Poll::Ready(Err(_)) | Poll::Pending => None,
-            };
-        }
+        self.pieces
+            .extend(room.into_iter().take(taken.unwrap_or(0)));
         let bytes: usize = self.pieces.iter().skip(before).map(Bytes::len).sum();
         // QUIC counts what it hands out, whoever takes it from here.
         place
             .tunnel
             .handle_read(self.returned.handle_read(bytes as u64));
-        Poll::Ready(Ok(first.is_some()))
-    }
-
-    /// Takes what one call to quinn gives, and says how many pieces that was; `None` at the end.
-    fn poll_call(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, StreamError>> {
-        // Not held while it waits: a stream that waits is to be small.
-        let mut room = [const { Bytes::new() }; PIECES_PER_CALL];
-        let polled = pin!(self.recv.read_chunks(&mut room)).poll(context);
-        let taken = ready!(polled).map_err(read_failed)?;
-        self.pieces
-            .extend(room.into_iter().take(taken.unwrap_or(0)));
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(taken.is_some()))
     }
 
     /// Waits for one message with its length in front. Cancel-safe.
