@@ -192,12 +192,10 @@ impl ControlPlane {
             .iter()
             .map(|peer| self.shared.farewell(peer, Farewell::Stopping));
         futures_util::future::join_all(said).await;
-        let shared = Arc::clone(&self.shared);
         // What is being gathered and written comes first; what changes meanwhile is written last.
-        let turn = Turn::take(&shared).await;
+        let _turn = Turn::take(&self.shared).await;
         self.end_tasks().await;
-        shared.keep_last();
-        drop(turn);
+        self.shared.keep_last();
     }
 }
 

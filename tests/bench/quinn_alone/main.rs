@@ -15,14 +15,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use corinth_identity::tls::provider;
 use quinn::{
     ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::{
-    CipherSuite, RootCertStore,
-    crypto::{CryptoProvider, aws_lc_rs},
+    RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer},
+    version::TLS13,
 };
 use socket2::SockRef;
 
@@ -110,8 +111,8 @@ fn endpoint(server: Option<ServerConfig>) -> Endpoint {
 }
 
 fn server(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> ServerConfig {
-    let tls = rustls::ServerConfig::builder_with_provider(cipher())
-        .with_protocol_versions(&[&rustls::version::TLS13])
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&TLS13])
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
@@ -125,8 +126,8 @@ fn server(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> 
 fn client(certificate: CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let tls = rustls::ClientConfig::builder_with_provider(cipher())
-        .with_protocol_versions(&[&rustls::version::TLS13])
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&TLS13])
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -134,15 +135,6 @@ fn client(certificate: CertificateDer<'static>) -> ClientConfig {
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport());
     config
-}
-
-/// The cipher of our tunnels.
-fn cipher() -> Arc<CryptoProvider> {
-    let mut provider = aws_lc_rs::default_provider();
-    provider
-        .cipher_suites
-        .retain(|suite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256);
-    Arc::new(provider)
 }
 
 fn transport() -> Arc<TransportConfig> {
