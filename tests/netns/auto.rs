@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use crate::fixture::{ECHO, ECHO_PORT, WEB, WEB_PORT, echo_back};
 on_both_families![
     streams_move_to_tls_within_a_second_when_udp_is_dropped_and_back_when_it_passes_again,
     streams_move_to_tls_when_udp_is_policed,
+    streams_move_to_tls_when_it_delivers_far_more,
     a_peer_that_only_tcp_reaches_is_linked_by_tls,
     a_peer_that_only_udp_reaches_is_linked_by_quic,
 ];
@@ -37,16 +38,43 @@ const POLICED: Udp = Udp::Policed {
     burst_bytes: 15_000,
 };
 
+/// What UDP gets where somebody lets it through more slowly, and loses little of it.
+const SHAPED: &str = "20mbit";
+/// Far less than this, over both transports.
+const FAR_MORE: f64 = 5e6;
+
 /// Traffic has to move within a second as well; losses are looked at four times in it, and this machine's noise is in it.
 const POLICED_MOVED: Duration = Duration::from_millis(2_500);
 
-/// Ends a connection when it is dropped.
-struct Cut<'a>(&'a TcpStream);
+/// A client that sends as much as it can to the echo, and reads what comes back, until it is dropped.
+struct Bulk {
+    client: TcpStream,
+    threads: Vec<JoinHandle<()>>,
+}
 
-impl Drop for Cut<'_> {
+impl Bulk {
+    fn start(lab: &Lab, to: SocketAddr) -> Self {
+        let client = lab.client.connect(to);
+        let [mut writing, mut reading] = [(); 2].map(|()| client.try_clone().unwrap());
+        let writes = thread::spawn(move || while writing.write_all(&[0; 1 << 16]).is_ok() {});
+        let reads = thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while matches!(reading.read(&mut buffer), Ok(1..)) {}
+        });
+        Self {
+            client,
+            threads: vec![writes, reads],
+        }
+    }
+}
+
+impl Drop for Bulk {
     fn drop(&mut self) {
         // It may have ended before.
-        let _ = self.0.shutdown(Shutdown::Both);
+        let _ = self.client.shutdown(Shutdown::Both);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -196,31 +224,83 @@ fn streams_move_to_tls_when_udp_is_policed(family: Family) {
     let far = far(&lab, family);
     far.east.await_links(2);
     await_used(&far.east, "quic");
-    let bulk = lab.client.connect(far.east.at(ECHO_PORT));
-    thread::scope(|threads| {
-        // However this ends, the threads do as well.
-        let _cut = Cut(&bulk);
-        threads.spawn(|| while (&bulk).write_all(&[0; 1 << 16]).is_ok() {});
-        threads.spawn(|| {
-            let mut buffer = vec![0; 1 << 16];
-            while matches!((&bulk).read(&mut buffer), Ok(1..)) {}
-        });
-        far.udp(POLICED);
-        let policed_at = Instant::now();
-        await_used(&far.east, "tls");
-        let moved = policed_at.elapsed();
-        println!("over TLS {moved:?} after UDP is policed");
-        assert!(moved < POLICED_MOVED, "{moved:?}");
-        assert_eq!(used(&far.east).1, "lossy");
-        let web = Load::paced(
-            &lab.client,
-            far.east.at(WEB_PORT),
-            4,
-            Duration::from_millis(2),
-        );
-        web.await_answers(200);
-        assert_eq!(web.stop().failures(), [""; 0]);
+    let _bulk = Bulk::start(&lab, far.east.at(ECHO_PORT));
+    far.udp(POLICED);
+    let policed_at = Instant::now();
+    await_used(&far.east, "tls");
+    let moved = policed_at.elapsed();
+    println!("over TLS {moved:?} after UDP is policed");
+    assert!(moved < POLICED_MOVED, "{moved:?}");
+    assert_eq!(used(&far.east).1, "lossy");
+    let web = Load::paced(
+        &lab.client,
+        far.east.at(WEB_PORT),
+        4,
+        Duration::from_millis(2),
+    );
+    web.await_answers(200);
+    assert_eq!(web.stop().failures(), [""; 0]);
+}
+
+/// UDP leaves `east` for the network between the clusters slowly, everything else as fast as it can.
+fn shape_udp(lab: &Lab, far: &Far) {
+    let east = far.wan.addresses(0);
+    let shown = lab.east.run("ip", ["-j", "addr"]);
+    let devices: Vec<serde_json::Value> = serde_json::from_str(&shown.stdout.concat()).unwrap();
+    let has = |device: &serde_json::Value| {
+        let addresses = device["addr_info"].as_array().unwrap();
+        addresses
+            .iter()
+            .any(|known| known["local"] == east[0].to_string())
+    };
+    let device = devices.iter().find(|device| has(device)).unwrap();
+    let device = device["ifname"].as_str().unwrap();
+    let qdisc = ["root", "handle", "1:", "htb", "default", "1"];
+    let filter = |protocol, matched, number| {
+        let to = [
+            "u32", "match", matched, "protocol", "17", "0xff", "flowid", "1:2",
+        ];
+        let head = ["parent", "1:", "protocol", protocol, "prio", number];
+        head.into_iter().chain(to).collect()
+    };
+    let class = |id, rate| vec!["parent", "1:", "classid", id, "htb", "rate", rate];
+    let steps: [(&str, Vec<&str>); 5] = [
+        ("qdisc", qdisc.to_vec()),
+        ("class", class("1:1", "10gbit")),
+        ("class", class("1:2", SHAPED)),
+        ("filter", filter("ip", "ip", "1")),
+        ("filter", filter("ipv6", "ip6", "2")),
+    ];
+    for (kind, words) in steps {
+        let words = [kind, "add", "dev", device].into_iter().chain(words);
+        let shaped = lab.east.run("tc", words);
+        assert!(shaped.status.success(), "{shaped:#?}");
+    }
+}
+
+fn streams_move_to_tls_when_it_delivers_far_more(family: Family) {
+    let Some(lab) = Lab::on(family).alone().build() else {
+        return;
+    };
+    let far = far(&lab, family);
+    shape_udp(&lab, &far);
+    far.east.await_links(2);
+    await_used(&far.east, "quic");
+    let slow = Bulk::start(&lab, far.east.at(ECHO_PORT));
+    await_used(&far.east, "tls");
+    let fast = Bulk::start(&lab, far.east.at(ECHO_PORT));
+    until("TLS stays", WAIT, || {
+        (used(&far.east) == ("tls".to_owned(), "faster".to_owned())).then_some(())
     });
+    drop((slow, fast));
+    let delivered = |transport: &str| {
+        let of = format!("transport=\"{transport}\"");
+        far.east
+            .metric("corinth_link_goodput_bytes_per_second", &[&of])
+    };
+    let (quic, tls) = (delivered("quic"), delivered("tls"));
+    println!("QUIC delivered {quic:.0} bytes per second, TLS {tls:.0}");
+    assert!(quic < FAR_MORE && tls > FAR_MORE, "{quic} {tls}");
 }
 
 /// What one side drops, the other carrier does not need.

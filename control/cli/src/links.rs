@@ -36,6 +36,12 @@ struct Link {
     transport: Option<String>,
     state: String,
     rtt_seconds: Option<f64>,
+    #[serde(default)]
+    goodput_bytes_per_second: Option<u64>,
+    #[serde(default)]
+    sent_packets: Option<u64>,
+    #[serde(default)]
+    lost_packets: Option<u64>,
     connections: u32,
     streams: u32,
     opened: u64,
@@ -63,6 +69,9 @@ impl Page {
             transport: None,
             state: "unlinked".to_owned(),
             rtt_seconds: None,
+            goodput_bytes_per_second: None,
+            sent_packets: None,
+            lost_packets: None,
             connections: 0,
             streams: 0,
             opened: 0,
@@ -97,6 +106,19 @@ impl Link {
             None => used.to_owned(),
         })
     }
+
+    /// How many packets of those that were sent were lost.
+    fn loss(&self) -> Option<String> {
+        let sent = self.sent_packets.filter(|sent| *sent > 0)?;
+        let percent = self.lost_packets? as f64 / sent as f64 * 100.0;
+        Some(format!("{percent:.1} %"))
+    }
+
+    /// What the link delivered when it was given more than it took.
+    fn goodput(&self) -> Option<String> {
+        let megabits = self.goodput_bytes_per_second? as f64 * 8.0 / 1e6;
+        Some(format!("{megabits:.0} Mb/s"))
+    }
 }
 
 impl Item for Link {
@@ -105,6 +127,8 @@ impl Item for Link {
         "PEER",
         "STATE",
         "RTT",
+        "LOSS",
+        "GOODPUT",
         "TRANSPORT",
         "USED",
         "CONNECTIONS",
@@ -125,6 +149,8 @@ impl Item for Link {
             Cell::optional(self.peer.as_ref()),
             Cell::marked(style, mark, &self.state),
             Cell::optional(rtt),
+            Cell::optional(self.loss()),
+            Cell::optional(self.goodput()),
             Cell::optional(self.transport.as_ref()),
             Cell::optional(self.used()),
             Cell::plain(self.connections),

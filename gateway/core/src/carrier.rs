@@ -1,9 +1,10 @@
 //! Which of two ways carries new streams to one gateway of a peer: QUIC, or mutual TLS over TCP.
 //!
 //! Both are kept linked. QUIC is preferred where the way is long, TLS where it is short and the work of packets is what
-//! counts. A carrier on which answers are overdue is left at once, whatever is preferred, if the other one lives. One that
-//! was left is used again when it has been well for as long as its probation lasts, which grows each time it fails soon
-//! after.
+//! counts, or whichever takes less of the processors where that was measured. Whoever turns out to deliver far more is used
+//! wherever the way leads ([`trial`]). A carrier on which answers are overdue is left at once, whatever is preferred, if the
+//! other one lives. One that was left is used again when it has been well for as long as its probation lasts, which grows
+//! each time it fails soon after.
 //!
 //! ```text
 //!              overdue, dead or lossy, the other one lives
@@ -15,6 +16,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
+
+use self::trial::Trials;
+pub use self::{cost::Costs, goodput::Delivered};
+
+mod cost;
+mod goodput;
+#[cfg(test)]
+mod tests;
+mod trial;
 
 /// The first probation. Each further one is twice as long.
 const PROBATION_MIN: Duration = Duration::from_secs(5);
@@ -86,9 +96,17 @@ pub enum Cause {
     Returned,
     /// The way has become longer or shorter than the other one is good for.
     Distance,
+    /// The other one is given more than it takes, and nobody knows what this one would deliver: it is tried.
+    Trial,
+    /// It delivers far more than the other one.
+    Faster,
+    /// The other one was tried, and does not deliver far more.
+    Tried,
+    /// That the other one delivers far more was found long ago.
+    Stale,
 }
 
-/// The carrier for new streams has changed.
+/// The carrier for new streams has changed; or it was tried, and stays because it is [`Cause::Faster`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CarrierChange {
     /// To this one.
@@ -148,6 +166,9 @@ pub struct Carriers {
     quic: Known,
     tls: Known,
     preferred: Carrier,
+    /// Preferred where the way is short.
+    near: Carrier,
+    trials: Trials,
     carrier: Carrier,
     /// Since when.
     carrier_since: Instant,
@@ -187,7 +208,7 @@ impl fmt::Display for Carrier {
 
 impl Cause {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::First,
         Self::Arrived,
         Self::Overdue,
@@ -195,6 +216,10 @@ impl Cause {
         Self::Lossy,
         Self::Returned,
         Self::Distance,
+        Self::Trial,
+        Self::Faster,
+        Self::Tried,
+        Self::Stale,
     ];
 
     /// The word in logs, metrics and CLI.
@@ -207,6 +232,10 @@ impl Cause {
             Self::Lossy => "lossy",
             Self::Returned => "returned",
             Self::Distance => "distance",
+            Self::Trial => "trial",
+            Self::Faster => "faster",
+            Self::Tried => "tried",
+            Self::Stale => "stale",
         }
     }
 }
@@ -230,6 +259,8 @@ impl Carriers {
             quic: unknown,
             tls: unknown,
             preferred: Carrier::Quic,
+            near: Carrier::Tls,
+            trials: Trials::new(now),
             carrier: Carrier::Quic,
             carrier_since: now,
             has_served: false,
@@ -261,7 +292,7 @@ impl Carriers {
     pub fn handle_round_trip(&mut self, rtt: Duration, now: Instant) {
         let shortest = self.shortest.get_or_insert_with(|| Shortest::new(rtt, now));
         let preferred = match shortest.add(rtt, now) {
-            rtt if rtt < NEAR => Carrier::Tls,
+            rtt if rtt < NEAR => self.near,
             rtt if rtt > FAR => Carrier::Quic,
             _ => self.preferred,
         };
@@ -269,6 +300,23 @@ impl Carriers {
             self.preferred = preferred;
             self.choose(Cause::Distance, now);
         }
+    }
+
+    /// This one takes less of the processors for a byte, which counts from the next round trip on.
+    pub fn handle_cheaper(&mut self, carrier: Carrier) {
+        self.near = carrier;
+    }
+
+    /// A look at what both have delivered, to be called as often as [`Self::handle_losses`].
+    pub fn handle_delivered(&mut self, quic: Delivered, tls: Delivered, now: Instant) {
+        self.trials.handle_delivered(Carrier::Quic, quic, now);
+        self.trials.handle_delivered(Carrier::Tls, tls, now);
+        self.weigh(now);
+    }
+
+    /// What `carrier` delivered of late when it was given more than it took, in bytes per second.
+    pub fn goodput(&self, carrier: Carrier, now: Instant) -> Option<f64> {
+        self.trials.bytes_per_second(carrier, now)
     }
 
     /// A look at what QUIC lost. To be called four times a second or so: what a start puts into a queue that has no room
@@ -307,6 +355,7 @@ impl Carriers {
             .iter()
             .filter(|known| known.is_barred && known.pulse == Pulse::Steady)
             .map(|known| known.since + probation(known.strikes))
+            .chain(self.trials.poll_timeout())
             .min()
     }
 
@@ -320,6 +369,7 @@ impl Carriers {
                 self.choose(Cause::Returned, now);
             }
         }
+        self.weigh(now);
     }
 
     /// When the streams on `carrier` are to be ended, as nothing comes back on it and new ones have the other one.
@@ -332,6 +382,34 @@ impl Carriers {
     /// The next change nobody was told of.
     pub fn poll_change(&mut self) -> Option<CarrierChange> {
         self.changes.pop_front()
+    }
+
+    /// Goes by what the carriers deliver.
+    fn weigh(&mut self, now: Instant) {
+        let (quic, tls) = (self.quic, self.tls);
+        let is_fit = |carrier| {
+            let known = match carrier {
+                Carrier::Quic => quic,
+                Carrier::Tls => tls,
+            };
+            known.pulse == Pulse::Steady && !known.is_barred
+        };
+        let used = self.carrier;
+        let Some(cause) = self.trials.advance(used, is_fit, now) else {
+            return;
+        };
+        self.choose(cause, now);
+        if cause == Cause::Faster && self.carrier == used {
+            // The trial is over, and it stays.
+            self.tell(CarrierChange { to: used, cause });
+        }
+    }
+
+    fn tell(&mut self, change: CarrierChange) {
+        if self.changes.len() == CHANGES_MAX {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(change);
     }
 
     fn known(&self, carrier: Carrier) -> &Known {
@@ -368,10 +446,7 @@ impl Carriers {
         self.carrier = best;
         self.carrier_since = now;
         self.has_served = true;
-        if self.changes.len() == CHANGES_MAX {
-            self.changes.pop_front();
-        }
-        self.changes.push_back(CarrierChange { to: best, cause });
+        self.tell(CarrierChange { to: best, cause });
     }
 
     fn best(&self) -> Carrier {
@@ -379,7 +454,7 @@ impl Carriers {
         let preferred = if self.quic.is_barred && self.tls.is_barred {
             self.carrier
         } else {
-            self.preferred
+            self.trials.favoured().unwrap_or(self.preferred)
         };
         let rank = |carrier: Carrier| {
             let known = self.known(carrier);
@@ -414,6 +489,3 @@ fn probation(strikes: u32) -> Duration {
     let doublings = strikes.saturating_sub(1).min(16);
     (PROBATION_MIN * 2_u32.pow(doublings)).min(PROBATION_MAX)
 }
-
-#[cfg(test)]
-mod tests;

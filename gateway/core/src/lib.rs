@@ -50,7 +50,7 @@ use crate::pool::Pool;
 use crate::select::Shortlist;
 use crate::standing::{Change, Happening, Standings};
 
-pub use carrier::{Carrier, CarrierChange, Carriers, Cause, Losses, Pulse};
+pub use carrier::{Carrier, CarrierChange, Carriers, Cause, Costs, Delivered, Losses, Pulse};
 pub use event::{Action, EVENTS_MAX, Event, Outcome};
 pub use key::RouteKey;
 pub use links::LinkState;

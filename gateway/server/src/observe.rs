@@ -2,21 +2,22 @@
 
 use std::sync::{Arc, Weak};
 
-use corinth_core::Standing;
+use corinth_core::{Carrier, Standing};
 use corinth_daemon::metrics::{Metrics, MetricsError};
 use corinth_identity::OwnIdentity;
-use corinth_transport::{
-    LinkState, PathStats,
-    quic::{QuicTransport, SOCKET_BUFFER_BYTES},
-};
+use corinth_transport::LinkState;
 use prometheus::{
-    GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    GaugeVec, IntGauge, IntGaugeVec, Opts,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 use rustls::pki_types::UnixTime;
 
+use self::{path::Path, quic::Quic};
 use crate::shared::Shared;
+
+mod path;
+mod quic;
 
 /// Collects the state of one gateway.
 struct Observed {
@@ -27,7 +28,9 @@ struct Observed {
     connections: IntGaugeVec,
     idle: IntGaugeVec,
     streams: IntGaugeVec,
+    path: Path,
     quic: Quic,
+    costs: GaugeVec,
     standings: IntGaugeVec,
     routes: IntGauge,
     revision: IntGauge,
@@ -71,7 +74,15 @@ pub(crate) fn register(
             "Streams open on the link, by either side.",
             &link,
         )?,
-        quic: Quic::new(&link)?,
+        path: Path::new(&link)?,
+        quic: Quic::new()?,
+        costs: GaugeVec::new(
+            Opts::new(
+                "carrier_cpu_seconds_per_byte",
+                "What the process takes of the processors for each byte that comes or goes by a transport.",
+            ),
+            &["transport"],
+        )?,
         standings: ints(
             "candidates",
             "Candidates that are not plainly serving, by standing.",
@@ -100,7 +111,14 @@ impl Observed {
         let links = [&self.up, &self.connections, &self.idle, &self.streams];
         links.into_iter().for_each(IntGaugeVec::reset);
         self.rtt.reset();
+        self.path.reset();
         self.quic.refresh(&shared.transports.quic);
+        let costs = shared.measured.costs();
+        for carrier in [Carrier::Quic, Carrier::Tls] {
+            if let Some(cost) = costs.seconds_per_byte(carrier) {
+                self.costs.with_label_values(&[carrier.as_str()]).set(cost);
+            }
+        }
         let tables = Arc::clone(&shared.tables.borrow());
         for link in shared.transports.links() {
             let Some(peer) = tables.cluster_of(&link.peer().trust_domain) else {
@@ -127,7 +145,8 @@ impl Observed {
                 self.rtt.with_label_values(&labels).set(rtt.as_secs_f64());
             }
             if let Some(path) = stats.path {
-                self.quic.show(&labels, path);
+                let goodput = shared.measured.goodput(link.peer(), link.kind());
+                self.path.show(&labels, path, goodput);
             }
         }
         let (mut ejected, mut on_probation) = (0, 0);
@@ -155,7 +174,9 @@ impl Observed {
 
     fn parts(&self) -> Vec<&dyn Collector> {
         let mut parts = self.quic.parts();
-        parts.extend::<[&dyn Collector; 11]>([
+        parts.extend(self.path.parts());
+        parts.extend::<[&dyn Collector; 12]>([
+            &self.costs,
             &self.up,
             &self.rtt,
             &self.connections,
@@ -169,137 +190,6 @@ impl Observed {
             &self.expiring,
         ]);
         parts
-    }
-}
-
-/// What only QUIC has to show.
-struct Quic {
-    sent_packets: IntCounterVec,
-    lost_packets: IntCounterVec,
-    sends: IntCounterVec,
-    congestion_window: IntGaugeVec,
-    mtu: IntGaugeVec,
-    handshakes: IntCounterVec,
-    handed_over: IntCounter,
-    buffers: IntGaugeVec,
-    buffers_asked: IntGauge,
-}
-
-impl Quic {
-    fn new(link: &[&str]) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            IntCounterVec::new(Opts::new(name, help), labels)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            IntGaugeVec::new(Opts::new(name, help), labels)
-        };
-        Ok(Self {
-            sent_packets: counters(
-                "link_sent_packets_total",
-                "Packets sent on the link since it began.",
-                link,
-            )?,
-            lost_packets: counters(
-                "link_lost_packets_total",
-                "Packets sent on the link that counted as lost.",
-                link,
-            )?,
-            sends: counters(
-                "link_sends_total",
-                "Batches in which packets were handed to the socket, which puts full ones together for the system.",
-                link,
-            )?,
-            congestion_window: gauges(
-                "link_congestion_window_bytes",
-                "What may be on its way unacknowledged.",
-                link,
-            )?,
-            mtu: gauges(
-                "link_mtu_bytes",
-                "The largest packet the path is known to take.",
-                link,
-            )?,
-            handshakes: counters(
-                "quic_handshakes_total",
-                "Those who dialled us by QUIC, by what became of them.",
-                &["outcome"],
-            )?,
-            handed_over: IntCounter::new(
-                "quic_handed_over_total",
-                "Packets, or batches of them, that came to another worker than their connection is on.",
-            )?,
-            buffers_asked: IntGauge::new(
-                "udp_buffer_asked_bytes",
-                "What the system is asked for, for each buffer of a UDP socket.",
-            )?,
-            buffers: gauges(
-                "udp_buffer_bytes",
-                "The smallest buffers that the system granted a UDP socket.",
-                &["direction"],
-            )?,
-        })
-    }
-
-    /// What does not belong to a link. The links are shown one by one after it.
-    fn refresh(&self, quic: &QuicTransport) {
-        self.sent_packets.reset();
-        self.lost_packets.reset();
-        self.sends.reset();
-        self.congestion_window.reset();
-        self.mtu.reset();
-        self.handshakes.reset();
-        let handshakes = quic.handshakes();
-        for (outcome, count) in [
-            ("accepted", handshakes.accepted),
-            ("failed", handshakes.failed),
-            ("retried", handshakes.retried),
-            ("refused", handshakes.refused),
-            ("ignored", handshakes.ignored),
-        ] {
-            self.handshakes.with_label_values(&[outcome]).inc_by(count);
-        }
-        self.handed_over.reset();
-        self.handed_over.inc_by(quic.handed_over());
-        self.buffers_asked
-            .set(i64::try_from(SOCKET_BUFFER_BYTES).unwrap_or(i64::MAX));
-        if let Some(granted) = quic.granted() {
-            for (direction, bytes) in [
-                ("receive", granted.receive_bytes),
-                ("send", granted.send_bytes),
-            ] {
-                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-                self.buffers.with_label_values(&[direction]).set(bytes);
-            }
-        }
-    }
-
-    fn show(&self, link: &[&str; 3], path: PathStats) {
-        let window = i64::try_from(path.congestion_window_bytes).unwrap_or(i64::MAX);
-        self.sent_packets
-            .with_label_values(link)
-            .inc_by(path.sent_packets);
-        self.lost_packets
-            .with_label_values(link)
-            .inc_by(path.lost_packets);
-        self.sends.with_label_values(link).inc_by(path.sends);
-        self.congestion_window.with_label_values(link).set(window);
-        self.mtu
-            .with_label_values(link)
-            .set(i64::from(path.mtu_bytes));
-    }
-
-    fn parts(&self) -> Vec<&dyn Collector> {
-        vec![
-            &self.sent_packets,
-            &self.lost_packets,
-            &self.sends,
-            &self.congestion_window,
-            &self.mtu,
-            &self.handshakes,
-            &self.handed_over,
-            &self.buffers,
-            &self.buffers_asked,
-        ]
     }
 }
 

@@ -70,13 +70,16 @@ pub struct LinkRow {
     /// Since when, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_since: Option<u64>,
-    /// Packets sent since the link began; absent where the kernel keeps it to itself, as the following.
+    /// Packets sent since the link began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_packets: Option<u64>,
     /// Of these, packets that counted as lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_packets: Option<u64>,
-    /// What may be on its way unacknowledged, in bytes.
+    /// What the link delivered of late when it was given more than it took, in bytes per second; absent if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goodput_bytes_per_second: Option<u64>,
+    /// What may be on its way unacknowledged, in bytes; absent over TCP, as the following.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub congestion_window_bytes: Option<u64>,
     /// The largest packet the path is known to take, in bytes.
@@ -185,6 +188,8 @@ impl Gateway {
                 let wish = peer.as_ref().map(|peer| shared.wish(peer));
                 let steered = shared.steered.read().get(link.peer()).copied();
                 let steered = steered.filter(|_| wish == Some(Wish::Auto));
+                let udp = stats.path.and_then(|path| path.udp);
+                let measured = shared.measured.goodput(link.peer(), link.kind());
                 LinkRow {
                     is_used: wish.is_some_and(|wish| shared.is_wanted(wish, link.as_ref())),
                     cause: steered.map(|steered| steered.change.cause.as_str()),
@@ -202,8 +207,9 @@ impl Gateway {
                     dialled: stats.dialled,
                     sent_packets: stats.path.map(|path| path.sent_packets),
                     lost_packets: stats.path.map(|path| path.lost_packets),
-                    congestion_window_bytes: stats.path.map(|path| path.congestion_window_bytes),
-                    mtu_bytes: stats.path.map(|path| path.mtu_bytes),
+                    goodput_bytes_per_second: measured.map(|rate| rate as u64),
+                    congestion_window_bytes: udp.map(|udp| udp.congestion_window_bytes),
+                    mtu_bytes: udp.map(|udp| udp.mtu_bytes),
                 }
             })
             .collect();

@@ -22,7 +22,7 @@ use crate::{
     flow::{FlowQuota, Patience},
     limits::HalfOpen,
     record::Telemetry,
-    steering::Steered,
+    steering::{Measured, Steered},
     terminate::Terminators,
     transports::{Transports, Wish},
 };
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     carriers: RwLock<BTreeMap<ClusterName, Wish>>,
     /// What carries new streams to a gateway where that is left to us, and why; QUIC where nothing is known yet.
     pub(crate) steered: RwLock<BTreeMap<GatewayId, Steered>>,
+    /// What carriers deliver and cost.
+    pub(crate) measured: Measured,
 }
 
 /// Time limits of a connection's phases.
@@ -100,6 +102,7 @@ impl Shared {
             times: RwLock::new(times),
             carriers: RwLock::default(),
             steered: RwLock::default(),
+            measured: Measured::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Tells the core's [`Carriers`] how the links of each gateway are, and carries out what follows.
+//! Tells the core's [`Carriers`] how the links of each gateway are and what they deliver, and carries out what follows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,15 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corinth_core::{Carrier, CarrierChange, Carriers, Losses, Pulse};
+use corinth_core::{Carrier, CarrierChange, Carriers, Costs, Delivered, Losses, Pulse};
 use corinth_model::{ClusterName, GatewayId, TrustDomain};
-use corinth_transport::{Link, LinkState, TransportKind};
+use corinth_transport::{Link, LinkState, PathStats, TransportKind};
+use parking_lot::RwLock;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep_until;
 use tracing::info;
 
 use crate::{shared::Shared, transports::Wish};
 
-/// Between two looks at losses and round trips.
+/// Between two looks at losses, round trips and what was delivered.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// What carries new streams to one gateway, and why.
@@ -30,11 +32,38 @@ impl Steered {
     }
 }
 
+/// What carriers deliver and cost, as the last look found it.
+#[derive(Default)]
+pub(crate) struct Measured {
+    /// Bytes per second of those that were given more than they took.
+    goodputs: RwLock<BTreeMap<(GatewayId, TransportKind), f64>>,
+    costs: RwLock<Costs>,
+}
+
+impl Measured {
+    /// What a link delivered of late when it was given more than it took, in bytes per second.
+    pub(crate) fn goodput(&self, gateway: &GatewayId, kind: TransportKind) -> Option<f64> {
+        self.goodputs.read().get(&(gateway.clone(), kind)).copied()
+    }
+
+    /// What the carriers take of the processors.
+    pub(crate) fn costs(&self) -> Costs {
+        *self.costs.read()
+    }
+}
+
 /// One gateway of a peer that may be reached in two ways.
 struct Steering {
     carriers: Carriers,
-    /// Packets that QUIC had sent and lost at the last look.
-    seen: Losses,
+    /// What QUIC and TLS had done at the last look.
+    seen: [PathStats; 2],
+}
+
+/// What the process has taken of the processors, and what passed meanwhile.
+struct Bill {
+    processors: Duration,
+    quic_bytes: u64,
+    tls_bytes: u64,
 }
 
 /// Chooses between the carriers of every gateway, as long as the gateway lives.
@@ -42,6 +71,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut changes = shared.transports.changes();
     let mut gateways: BTreeMap<GatewayId, Steering> = BTreeMap::new();
     let mut look_at = Instant::now() + LOOK;
+    let mut processors = processors();
     loop {
         changes.mark_seen();
         let now = Instant::now();
@@ -57,17 +87,35 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             .steered
             .write()
             .retain(|gateway, _| seen.contains(gateway));
+        let mut bill = Bill {
+            processors: Duration::ZERO,
+            quic_bytes: 0,
+            tls_bytes: 0,
+        };
+        let costs = shared.measured.costs();
         for gateway in seen {
             let steering = gateways.entry(gateway.clone()).or_insert_with(|| Steering {
                 carriers: Carriers::new(now),
-                seen: Losses::default(),
+                seen: [PathStats::default(); 2],
             });
-            steering.tell(&links, gateway, is_look, now);
+            steering.tell_pulses(&links, gateway, now);
+            if is_look {
+                steering.look(&links, gateway, costs, &mut bill, now);
+                steering.show(&shared.measured, gateway, now);
+            }
             let cluster = steered_cluster(&shared, &gateway.trust_domain);
             steering.carry_out(&shared, cluster.as_ref(), &links, gateway, now);
             if cluster.is_some() {
                 due = steering.due(&links, gateway, due);
             }
+        }
+        if is_look {
+            let mut goodputs = shared.measured.goodputs.write();
+            goodputs.retain(|(gateway, _), _| gateways.contains_key(gateway));
+            drop(goodputs);
+            let taken = self::processors();
+            bill.processors = taken.saturating_sub(std::mem::replace(&mut processors, taken));
+            bill.pay(&mut shared.measured.costs.write());
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
@@ -78,7 +126,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 impl Steering {
     /// Tells the carriers how the links are now.
-    fn tell(&mut self, links: &[Arc<dyn Link>], gateway: &GatewayId, is_look: bool, now: Instant) {
+    fn tell_pulses(&mut self, links: &[Arc<dyn Link>], gateway: &GatewayId, now: Instant) {
         let carriers = &mut self.carriers;
         for carrier in [Carrier::Quic, Carrier::Tls] {
             let link = find(links, gateway, carrier);
@@ -86,24 +134,44 @@ impl Steering {
             carriers.handle_pulse(carrier, pulse, now);
         }
         carriers.handle_timeout(now);
-        if !is_look {
-            return;
-        }
+    }
+
+    /// Tells the carriers what the links have done since the look before.
+    fn look(
+        &mut self,
+        links: &[Arc<dyn Link>],
+        gateway: &GatewayId,
+        costs: Costs,
+        bill: &mut Bill,
+        now: Instant,
+    ) {
         let stats = [Carrier::Quic, Carrier::Tls]
             .map(|carrier| find(links, gateway, carrier).map(|link| link.stats()));
-        if let Some(rtt) = stats.iter().flatten().filter_map(|stats| stats.rtt).min() {
-            carriers.handle_round_trip(rtt, now);
+        if let Some(carrier) = costs.cheaper() {
+            self.carriers.handle_cheaper(carrier);
         }
-        if let Some(path) = stats[0].and_then(|stats| stats.path) {
-            let losses = Losses {
-                sent_packets: path.sent_packets.saturating_sub(self.seen.sent_packets),
-                lost_packets: path.lost_packets.saturating_sub(self.seen.lost_packets),
+        if let Some(rtt) = stats.iter().flatten().filter_map(|stats| stats.rtt).min() {
+            self.carriers.handle_round_trip(rtt, now);
+        }
+        let paths = stats.map(|stats| stats.and_then(|stats| stats.path).unwrap_or_default());
+        let before = std::mem::replace(&mut self.seen, paths);
+        let [quic, tls] = [0, 1].map(|at| since(&before[at], &paths[at]));
+        self.carriers.handle_losses(quic.losses, now);
+        self.carriers
+            .handle_delivered(quic.delivered, tls.delivered, now);
+        bill.quic_bytes += quic.moved_bytes;
+        bill.tls_bytes += tls.moved_bytes;
+    }
+
+    /// Lets others see what was measured.
+    fn show(&self, measured: &Measured, gateway: &GatewayId, now: Instant) {
+        let mut goodputs = measured.goodputs.write();
+        for carrier in [Carrier::Quic, Carrier::Tls] {
+            let key = (gateway.clone(), kind(carrier));
+            match self.carriers.goodput(carrier, now) {
+                Some(goodput) => goodputs.insert(key, goodput),
+                None => goodputs.remove(&key),
             };
-            self.seen = Losses {
-                sent_packets: path.sent_packets,
-                lost_packets: path.lost_packets,
-            };
-            carriers.handle_losses(losses, now);
         }
     }
 
@@ -149,6 +217,46 @@ impl Steering {
         let times = gives_up.chain([self.carriers.poll_timeout()]);
         times.flatten().fold(due, Instant::min)
     }
+}
+
+impl Bill {
+    fn pay(&self, costs: &mut Costs) {
+        costs.handle_look(self.processors, self.quic_bytes, self.tls_bytes);
+    }
+}
+
+/// What passed between two looks.
+struct Passed {
+    losses: Losses,
+    delivered: Delivered,
+    /// In both directions.
+    moved_bytes: u64,
+}
+
+/// What passed from `before` to `now`. A link that was made anew counts from nothing, and passed nothing as far as is known.
+fn since(before: &PathStats, now: &PathStats) -> Passed {
+    let delivered_bytes = now.delivered_bytes.saturating_sub(before.delivered_bytes);
+    let received_bytes = now.received_bytes.saturating_sub(before.received_bytes);
+    Passed {
+        losses: Losses {
+            sent_packets: now.sent_packets.saturating_sub(before.sent_packets),
+            lost_packets: now.lost_packets.saturating_sub(before.lost_packets),
+        },
+        delivered: Delivered {
+            bytes: delivered_bytes,
+            filled_bytes: now.filled_bytes.saturating_sub(before.filled_bytes),
+        },
+        moved_bytes: delivered_bytes + received_bytes,
+    }
+}
+
+/// What this process has taken of the processors until now.
+fn processors() -> Duration {
+    let taken = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        taken.tv_sec.try_into().unwrap_or(0),
+        taken.tv_nsec.try_into().unwrap_or(0),
+    )
 }
 
 /// The cluster of this trust domain, if it is left to us how it is reached.

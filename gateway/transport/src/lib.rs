@@ -31,6 +31,6 @@ pub use datagram::{Datagrams, Sent};
 pub use error::{DialError, OpenError, StreamError};
 pub use link::{
     BoxFuture, DialTarget, Link, LinkState, LinkStats, PathStats, StreamSink, Transport,
-    TransportKind,
+    TransportKind, UdpStats,
 };
 pub use stream::{Expiry, Fill, ReadHalf, Stream, WriteHalf};

@@ -145,17 +145,30 @@ pub struct LinkStats {
     pub announced_slots: u16,
     /// Answers are later than they should be; the path may be dead soon.
     pub is_overdue: bool,
-    /// What is known of the path; `None` where the kernel keeps it to itself.
+    /// What is known of the path; `None` where there is none.
     pub path: Option<PathStats>,
 }
 
-/// Figures of the path below a link.
+/// Figures of the path below a link, a quarter of a second old at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathStats {
-    /// Packets sent since the link began.
+    /// Packets, over TCP segments with data, sent since the link began.
     pub sent_packets: u64,
-    /// Of these, packets that counted as lost.
+    /// Of these, packets that counted as lost; over TCP those that were sent again.
     pub lost_packets: u64,
+    /// Bytes that came since the link began; over QUIC with what is sent beside streams.
+    pub received_bytes: u64,
+    /// Bytes that the peer has acknowledged since the link began.
+    pub delivered_bytes: u64,
+    /// Of these, bytes that were acknowledged while there was more to send than was allowed to be on its way.
+    pub filled_bytes: u64,
+    /// What only QUIC knows; `None` over TCP, of which the kernel knows it for each connection.
+    pub udp: Option<UdpStats>,
+}
+
+/// Figures of the path that only QUIC knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UdpStats {
     /// Batches of packets that were handed to the socket; it puts full ones together for the system.
     pub sends: u64,
     /// What may be on its way unacknowledged, in bytes, on the connection used last.

@@ -11,11 +11,13 @@ mod connection;
 mod control;
 pub(crate) mod frame;
 mod handshake;
+mod kernel;
 mod link;
 mod pool;
 mod reader;
 mod record;
 mod serve;
+mod sockets;
 mod stream;
 mod writer;
 

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod trials;
+
 /// Both carriers, and the time.
 struct Bench {
     carriers: Carriers,
@@ -227,6 +229,8 @@ enum Step {
     Pulse(Carrier, Pulse),
     RoundTrip(u64),
     Losses(u64),
+    /// So many KiB by each, all of them filled.
+    Delivered(u64, u64),
     Wait(u64),
 }
 
@@ -241,6 +245,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (carrier, pulse).prop_map(|(carrier, pulse)| Step::Pulse(carrier, pulse)),
         1 => (0..12_u64).prop_map(Step::RoundTrip),
         2 => (0..20_u64).prop_map(Step::Losses),
+        8 => (0..4_000_u64, 0..4_000_u64).prop_map(|(quic, tls)| Step::Delivered(quic, tls)),
         4 => (0..20_000_u64).prop_map(Step::Wait),
     ]
 }
@@ -263,14 +268,25 @@ proptest! {
                     bench.carriers.handle_round_trip(Duration::from_millis(ms), bench.now);
                 }
                 Step::Losses(percent) => bench.lose(percent),
+                Step::Delivered(quic, tls) => {
+                    let [quic, tls] = [quic, tls].map(|kib| Delivered {
+                        bytes: kib << 10,
+                        filled_bytes: kib << 10,
+                    });
+                    bench.wait(Duration::from_secs(1));
+                    bench.carriers.handle_delivered(quic, tls, bench.now);
+                }
                 Step::Wait(ms) => bench.wait(Duration::from_millis(ms)),
             }
             for CarrierChange { to, cause } in bench.changes() {
+                if cause == Cause::Faster && to == carrier {
+                    continue;
+                }
                 prop_assert_ne!(to, carrier, "a change changes something");
                 if matches!(cause, Cause::Overdue | Cause::Gone | Cause::Lossy) {
                     left_at[carrier as usize] = Some(bench.now);
                 }
-                if let (Some(left), true) = (left_at[to as usize], matches!(cause, Cause::Returned | Cause::Distance)) {
+                if let (Some(left), true) = (left_at[to as usize], !matches!(cause, Cause::Overdue | Cause::Gone | Cause::First)) {
                     prop_assert!(bench.now >= left + PROBATION_MIN, "back before its probation was over");
                 }
                 left_at[to as usize] = None;

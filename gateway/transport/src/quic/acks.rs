@@ -15,13 +15,38 @@ use std::{
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
-/// Packets of one connection that its peer has acknowledged.
+/// What the peer of one connection has acknowledged.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Acknowledged(Arc<AtomicU64>);
+pub(super) struct Acknowledged(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    packets: AtomicU64,
+    /// Since it was taken.
+    bytes: AtomicU64,
+    filled_bytes: AtomicU64,
+}
+
+/// What was delivered since the look before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) bytes: u64,
+    /// Of these, bytes that were acknowledged while as much was on its way as was allowed.
+    pub(super) filled_bytes: u64,
+}
 
 impl Acknowledged {
+    /// Packets since the connection began.
     pub(super) fn packets(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.packets.load(Relaxed)
+    }
+
+    /// What was delivered since it was taken before.
+    pub(super) fn take(&self) -> Delivered {
+        Delivered {
+            filled_bytes: self.0.filled_bytes.swap(0, Relaxed),
+            bytes: self.0.bytes.swap(0, Relaxed),
+        }
     }
 
     /// Makes controllers that count here and leave everything else to those of `inner`.
@@ -46,6 +71,7 @@ impl ControllerFactory for Factory {
         Box::new(Counting {
             inner: Arc::clone(&self.inner).build(now, current_mtu),
             acknowledged: self.acknowledged.clone(),
+            new_bytes: 0,
         })
     }
 }
@@ -53,6 +79,8 @@ impl ControllerFactory for Factory {
 struct Counting {
     inner: Box<dyn Controller>,
     acknowledged: Acknowledged,
+    /// Acknowledged by what is being read.
+    new_bytes: u64,
 }
 
 impl Controller for Counting {
@@ -68,7 +96,8 @@ impl Controller for Counting {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.acknowledged.0.fetch_add(1, Relaxed);
+        self.acknowledged.0.packets.fetch_add(1, Relaxed);
+        self.new_bytes += bytes;
         self.inner.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -79,6 +108,12 @@ impl Controller for Counting {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        let bytes = std::mem::take(&mut self.new_bytes);
+        let counts = &self.acknowledged.0;
+        counts.bytes.fetch_add(bytes, Relaxed);
+        if !app_limited && (in_flight + bytes) * 2 >= self.inner.window() {
+            counts.filled_bytes.fetch_add(bytes, Relaxed);
+        }
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
@@ -110,6 +145,7 @@ impl Controller for Counting {
         Box::new(Self {
             inner: self.inner.clone_box(),
             acknowledged: self.acknowledged.clone(),
+            new_bytes: self.new_bytes,
         })
     }
 

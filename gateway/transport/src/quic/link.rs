@@ -229,9 +229,13 @@ impl QuicLink {
         let mut path = self.path.lock();
         path.sent_packets += looked.sent_packets;
         path.lost_packets += looked.lost_packets;
-        path.sends += looked.sends;
-        path.congestion_window_bytes = looked.congestion_window_bytes;
-        path.mtu_bytes = looked.mtu_bytes;
+        path.received_bytes += looked.received_bytes;
+        path.delivered_bytes += looked.delivered.bytes;
+        path.filled_bytes += looked.delivered.filled_bytes;
+        let udp = path.udp.get_or_insert_default();
+        udp.sends += looked.sends;
+        udp.congestion_window_bytes = looked.congestion_window_bytes;
+        udp.mtu_bytes = looked.mtu_bytes;
     }
 
     /// Notes whether answers on one of its connections are late.

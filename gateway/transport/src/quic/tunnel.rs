@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Worker,
-    acks::Acknowledged,
+    acks::{Acknowledged, Delivered},
     code::code_of,
     config::varint,
     connections::Entered,
@@ -102,6 +102,8 @@ pub(super) struct Looked {
     pub(super) lost_packets: u64,
     /// Calls in which packets were sent since the look before.
     pub(super) sends: u64,
+    pub(super) received_bytes: u64,
+    pub(super) delivered: Delivered,
     pub(super) congestion_window_bytes: u64,
     pub(super) mtu_bytes: u16,
 }
@@ -174,6 +176,8 @@ impl Tunnel {
             sent_packets: passed.sent_packets,
             lost_packets: passed.lost_packets,
             sends: passed.sends,
+            received_bytes: passed.received_bytes,
+            delivered: self.acknowledged.take(),
             congestion_window_bytes: path.cwnd,
             mtu_bytes: path.current_mtu,
         })

@@ -1,7 +1,6 @@
 //! The link to one gateway of a peer over TLS: its pool, its liveness, its streams.
 
 use std::{
-    net::Shutdown,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -12,16 +11,21 @@ use std::{
 use corinth_api::StreamOpen;
 use corinth_model::GatewayId;
 use parking_lot::Mutex;
-use socket2::SockRef;
 use tokio::{
-    net::TcpStream,
     runtime::Handle,
     sync::{Notify, watch},
     time::Instant,
 };
 use tracing::debug;
 
-use super::{Shared, connection::Connection, frame::Kind, pool::Pool, stream::TlsStream};
+use super::{
+    Shared,
+    connection::Connection,
+    frame::Kind,
+    pool::Pool,
+    sockets::{Sockets, cut, shut_down},
+    stream::TlsStream,
+};
 use crate::{
     BoxFuture, DialError, DialTarget, Link, LinkState, LinkStats, OpenError, Stream, TransportKind,
 };
@@ -33,6 +37,8 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Streams of a closed link have this long to end by themselves.
 const CLOSING: Duration = Duration::from_millis(500);
+/// What the sockets deliver is looked at this often.
+const SOCKETS_INTERVAL: Duration = Duration::from_millis(200);
 /// Connections beyond the spare are looked over this often.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -41,8 +47,7 @@ pub(super) struct TlsLink {
     pub(super) shared: Weak<Shared>,
     pub(super) peer: Arc<GatewayId>,
     pub(super) pool: Mutex<Pool>,
-    /// The sockets of connections that carry streams, of either side's opening.
-    sockets: Mutex<Vec<Weak<TcpStream>>>,
+    sockets: Mutex<Sockets>,
     pub(super) state: watch::Sender<LinkState>,
     /// True once we asked the peer to open no more streams.
     pub(super) draining: watch::Sender<bool>,
@@ -112,11 +117,7 @@ impl TlsLink {
     /// A stream begins on `connection`: from now on it ends when the link closes.
     pub(super) fn know(&self, connection: &mut Connection) {
         if !std::mem::replace(&mut connection.is_known, true) {
-            let mut sockets = self.sockets.lock();
-            if sockets.len() == sockets.capacity() {
-                sockets.retain(|socket| socket.strong_count() > 0);
-            }
-            sockets.push(Arc::downgrade(&connection.socket));
+            self.sockets.lock().add(&connection.socket, Instant::now());
         }
         // The link may have closed before the socket was known.
         if *self.state.borrow() == LinkState::Closed {
@@ -288,21 +289,10 @@ fn log_dial(target: &DialTarget, error: &DialError) {
     debug!(address = %target.address, %error, "dialling one more connection failed");
 }
 
-fn cut(sockets: &[Weak<TcpStream>]) {
-    for socket in sockets.iter().filter_map(Weak::upgrade) {
-        shut_down(&socket);
-    }
-}
-
-/// Ends a connection that somebody else reads and writes: both are woken, and find it ended.
-fn shut_down(socket: &TcpStream) {
-    // One that is gone already needs nothing.
-    let _ = SockRef::from(socket).shutdown(Shutdown::Both);
-}
-
 /// Watches the idle connections of a link for the peer's word, and closes those nobody needs.
 async fn keep(link: Weak<TlsLink>) {
     let mut next_shrink = Instant::now() + SHRINK_INTERVAL;
+    let mut next_sockets = Instant::now();
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let Some(link) = link.upgrade() else {
@@ -312,6 +302,10 @@ async fn keep(link: Weak<TlsLink>) {
             return;
         }
         let now = Instant::now();
+        if now >= next_sockets {
+            link.sockets.lock().look(now);
+            next_sockets = now + SOCKETS_INTERVAL;
+        }
         let mut pool = link.pool.lock();
         pool.look();
         if now >= next_shrink {
@@ -376,7 +370,7 @@ impl Link for TlsLink {
             dialled: self.dialled.load(Relaxed),
             announced_slots: self.announced_slots.load(Relaxed) as u16,
             is_overdue: false,
-            path: None,
+            path: Some(self.sockets.lock().path()),
         }
     }
 
@@ -390,7 +384,7 @@ impl Link for TlsLink {
             return;
         }
         self.set_state(LinkState::Closed);
-        let sockets = std::mem::take(&mut *self.sockets.lock());
+        let sockets = self.sockets.lock().take();
         match Handle::try_current() {
             // Whoever carries a stream sees the state and says why it ends; sockets of others are cut then.
             Ok(runtime) => drop(runtime.spawn(async move {

@@ -110,6 +110,10 @@ fn shown(way: &Way) -> String {
         "lossy" => ": the other one loses too much",
         "returned" => ": it has been well for as long as it had to be",
         "distance" => ": it is better on a way as long as this",
+        "trial" => ": it is tried, as the other one is given more than it takes",
+        "faster" => ": it delivers far more than the other one",
+        "tried" => ": the other one does not deliver far more",
+        "stale" => ": that the other one delivers far more was found long ago",
         _ => "",
     };
     format!(
