@@ -37,7 +37,9 @@ struct Link {
     state: String,
     rtt_seconds: Option<f64>,
     #[serde(default)]
-    goodput_bytes_per_second: Option<u64>,
+    sent_goodput_bytes_per_second: Option<u64>,
+    #[serde(default)]
+    received_goodput_bytes_per_second: Option<u64>,
     #[serde(default)]
     sent_packets: Option<u64>,
     #[serde(default)]
@@ -69,7 +71,8 @@ impl Page {
             transport: None,
             state: "unlinked".to_owned(),
             rtt_seconds: None,
-            goodput_bytes_per_second: None,
+            sent_goodput_bytes_per_second: None,
+            received_goodput_bytes_per_second: None,
             sent_packets: None,
             lost_packets: None,
             connections: 0,
@@ -114,10 +117,18 @@ impl Link {
         Some(format!("{percent:.1} %"))
     }
 
-    /// What the link delivered when it was given more than it took.
+    /// What the link delivered in both directions when it was given more than it took.
     fn goodput(&self) -> Option<String> {
-        let megabits = self.goodput_bytes_per_second? as f64 * 8.0 / 1e6;
-        Some(format!("{megabits:.0} Mb/s"))
+        let shown = [
+            (self.sent_goodput_bytes_per_second, "out"),
+            (self.received_goodput_bytes_per_second, "in"),
+        ];
+        let shown = shown.into_iter().filter_map(|(rate, way)| {
+            let megabits = rate? as f64 * 8.0 / 1e6;
+            Some(format!("{megabits:.0} Mb/s {way}"))
+        });
+        let shown: Vec<String> = shown.collect();
+        (!shown.is_empty()).then(|| shown.join(", "))
     }
 }
 

@@ -18,7 +18,10 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use self::trial::Trials;
-pub use self::{cost::Costs, goodput::Delivered};
+pub use self::{
+    cost::Costs,
+    goodput::{Delivered, Direction, Moved},
+};
 
 mod cost;
 mod goodput;
@@ -308,15 +311,15 @@ impl Carriers {
     }
 
     /// A look at what both have delivered, to be called as often as [`Self::handle_losses`].
-    pub fn handle_delivered(&mut self, quic: Delivered, tls: Delivered, now: Instant) {
-        self.trials.handle_delivered(Carrier::Quic, quic, now);
-        self.trials.handle_delivered(Carrier::Tls, tls, now);
+    pub fn handle_moved(&mut self, quic: Moved, tls: Moved, now: Instant) {
+        self.trials.handle_moved(Carrier::Quic, quic, now);
+        self.trials.handle_moved(Carrier::Tls, tls, now);
         self.weigh(now);
     }
 
-    /// What `carrier` delivered of late when it was given more than it took, in bytes per second.
-    pub fn goodput(&self, carrier: Carrier, now: Instant) -> Option<f64> {
-        self.trials.bytes_per_second(carrier, now)
+    /// What `carrier` delivered of late in one direction when it was given more than it took, in bytes per second.
+    pub fn goodput(&self, carrier: Carrier, direction: Direction, now: Instant) -> Option<f64> {
+        self.trials.bytes_per_second(carrier, direction, now)
     }
 
     /// A look at what QUIC lost. To be called four times a second or so: what a start puts into a queue that has no room

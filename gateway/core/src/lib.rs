@@ -50,7 +50,9 @@ use crate::pool::Pool;
 use crate::select::Shortlist;
 use crate::standing::{Change, Happening, Standings};
 
-pub use carrier::{Carrier, CarrierChange, Carriers, Cause, Costs, Delivered, Losses, Pulse};
+pub use carrier::{
+    Carrier, CarrierChange, Carriers, Cause, Costs, Delivered, Direction, Losses, Moved, Pulse,
+};
 pub use event::{Action, EVENTS_MAX, Event, Outcome};
 pub use key::RouteKey;
 pub use links::LinkState;

@@ -145,8 +145,8 @@ impl Observed {
                 self.rtt.with_label_values(&labels).set(rtt.as_secs_f64());
             }
             if let Some(path) = stats.path {
-                let goodput = shared.measured.goodput(link.peer(), link.kind());
-                self.path.show(&labels, path, goodput);
+                let goodputs = shared.measured.goodputs(link.peer(), link.kind());
+                self.path.show(&labels, path, goodputs);
             }
         }
         let (mut ejected, mut on_probation) = (0, 0);

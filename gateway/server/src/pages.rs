@@ -76,9 +76,13 @@ pub struct LinkRow {
     /// Of these, packets that counted as lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_packets: Option<u64>,
-    /// What the link delivered of late when it was given more than it took, in bytes per second; absent if it was not.
+    /// What the link delivered of our bytes of late when it was given more than it took, in bytes per second; absent if it
+    /// was not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub goodput_bytes_per_second: Option<u64>,
+    pub sent_goodput_bytes_per_second: Option<u64>,
+    /// The same of the peer's bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_goodput_bytes_per_second: Option<u64>,
     /// What may be on its way unacknowledged, in bytes; absent over TCP, as the following.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub congestion_window_bytes: Option<u64>,
@@ -189,7 +193,7 @@ impl Gateway {
                 let steered = shared.steered.read().get(link.peer()).copied();
                 let steered = steered.filter(|_| wish == Some(Wish::Auto));
                 let udp = stats.path.and_then(|path| path.udp);
-                let measured = shared.measured.goodput(link.peer(), link.kind());
+                let goodputs = shared.measured.goodputs(link.peer(), link.kind());
                 LinkRow {
                     is_used: wish.is_some_and(|wish| shared.is_wanted(wish, link.as_ref())),
                     cause: steered.map(|steered| steered.change.cause.as_str()),
@@ -207,7 +211,8 @@ impl Gateway {
                     dialled: stats.dialled,
                     sent_packets: stats.path.map(|path| path.sent_packets),
                     lost_packets: stats.path.map(|path| path.lost_packets),
-                    goodput_bytes_per_second: measured.map(|rate| rate as u64),
+                    sent_goodput_bytes_per_second: goodputs.sent.map(|rate| rate as u64),
+                    received_goodput_bytes_per_second: goodputs.received.map(|rate| rate as u64),
                     congestion_window_bytes: udp.map(|udp| udp.congestion_window_bytes),
                     mtu_bytes: udp.map(|udp| udp.mtu_bytes),
                 }

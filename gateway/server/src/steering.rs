@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corinth_core::{Carrier, CarrierChange, Carriers, Costs, Delivered, Losses, Pulse};
+use corinth_core::{
+    Carrier, CarrierChange, Carriers, Costs, Delivered, Direction, Losses, Moved, Pulse,
+};
 use corinth_model::{ClusterName, GatewayId, TrustDomain};
 use corinth_transport::{Link, LinkState, PathStats, TransportKind};
 use parking_lot::RwLock;
@@ -35,15 +37,23 @@ impl Steered {
 /// What carriers deliver and cost, as the last look found it.
 #[derive(Default)]
 pub(crate) struct Measured {
-    /// Bytes per second of those that were given more than they took.
-    goodputs: RwLock<BTreeMap<(GatewayId, TransportKind), f64>>,
+    goodputs: RwLock<BTreeMap<(GatewayId, TransportKind), Goodputs>>,
     costs: RwLock<Costs>,
 }
 
+/// What a link delivered of late when it was given more than it took, in bytes per second.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Goodputs {
+    pub(crate) sent: Option<f64>,
+    pub(crate) received: Option<f64>,
+}
+
 impl Measured {
-    /// What a link delivered of late when it was given more than it took, in bytes per second.
-    pub(crate) fn goodput(&self, gateway: &GatewayId, kind: TransportKind) -> Option<f64> {
-        self.goodputs.read().get(&(gateway.clone(), kind)).copied()
+    /// What a link delivered of late when it was given more than it took.
+    pub(crate) fn goodputs(&self, gateway: &GatewayId, kind: TransportKind) -> Goodputs {
+        let goodputs = self.goodputs.read();
+        let known = goodputs.get(&(gateway.clone(), kind)).copied();
+        known.unwrap_or_default()
     }
 
     /// What the carriers take of the processors.
@@ -157,21 +167,21 @@ impl Steering {
         let before = std::mem::replace(&mut self.seen, paths);
         let [quic, tls] = [0, 1].map(|at| since(&before[at], &paths[at]));
         self.carriers.handle_losses(quic.losses, now);
-        self.carriers
-            .handle_delivered(quic.delivered, tls.delivered, now);
-        bill.quic_bytes += quic.moved_bytes;
-        bill.tls_bytes += tls.moved_bytes;
+        self.carriers.handle_moved(quic.moved, tls.moved, now);
+        bill.quic_bytes += quic.moved.sent.bytes + quic.moved.received.bytes;
+        bill.tls_bytes += tls.moved.sent.bytes + tls.moved.received.bytes;
     }
 
     /// Lets others see what was measured.
     fn show(&self, measured: &Measured, gateway: &GatewayId, now: Instant) {
         let mut goodputs = measured.goodputs.write();
         for carrier in [Carrier::Quic, Carrier::Tls] {
-            let key = (gateway.clone(), kind(carrier));
-            match self.carriers.goodput(carrier, now) {
-                Some(goodput) => goodputs.insert(key, goodput),
-                None => goodputs.remove(&key),
+            let goodput = |direction| self.carriers.goodput(carrier, direction, now);
+            let known = Goodputs {
+                sent: goodput(Direction::Sent),
+                received: goodput(Direction::Received),
             };
+            goodputs.insert((gateway.clone(), kind(carrier)), known);
         }
     }
 
@@ -228,25 +238,27 @@ impl Bill {
 /// What passed between two looks.
 struct Passed {
     losses: Losses,
-    delivered: Delivered,
-    /// In both directions.
-    moved_bytes: u64,
+    moved: Moved,
 }
 
 /// What passed from `before` to `now`. A link that was made anew counts from nothing, and passed nothing as far as is known.
 fn since(before: &PathStats, now: &PathStats) -> Passed {
-    let delivered_bytes = now.delivered_bytes.saturating_sub(before.delivered_bytes);
-    let received_bytes = now.received_bytes.saturating_sub(before.received_bytes);
+    let passed = |count: fn(&PathStats) -> u64| count(now).saturating_sub(count(before));
     Passed {
         losses: Losses {
-            sent_packets: now.sent_packets.saturating_sub(before.sent_packets),
-            lost_packets: now.lost_packets.saturating_sub(before.lost_packets),
+            sent_packets: passed(|path| path.sent_packets),
+            lost_packets: passed(|path| path.lost_packets),
         },
-        delivered: Delivered {
-            bytes: delivered_bytes,
-            filled_bytes: now.filled_bytes.saturating_sub(before.filled_bytes),
+        moved: Moved {
+            sent: Delivered {
+                bytes: passed(|path| path.delivered_bytes),
+                filled_bytes: passed(|path| path.filled_bytes),
+            },
+            received: Delivered {
+                bytes: passed(|path| path.received_bytes),
+                filled_bytes: passed(|path| path.received_filled_bytes),
+            },
         },
-        moved_bytes: delivered_bytes + received_bytes,
     }
 }
 

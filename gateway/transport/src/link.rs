@@ -162,6 +162,8 @@ pub struct PathStats {
     pub delivered_bytes: u64,
     /// Of these, bytes that were acknowledged while there was more to send than was allowed to be on its way.
     pub filled_bytes: u64,
+    /// Of the bytes that came, bytes that did while the peer said that it had more to send than the path took.
+    pub received_filled_bytes: u64,
     /// What only QUIC knows; `None` over TCP, of which the kernel knows it for each connection.
     pub udp: Option<UdpStats>,
 }
@@ -176,6 +178,15 @@ pub struct UdpStats {
     /// The largest packet the path is known to take, in bytes without IP and UDP.
     pub mtu_bytes: u16,
 }
+
+/// Whether of some time so much is as good as all. Whoever is held up by its reader pauses now and then, whoever is by the
+/// path does not.
+pub(crate) fn is_nearly_all(part: Duration, whole: Duration) -> bool {
+    part * 20 >= whole * 19
+}
+
+/// Less within a look is no load.
+pub(crate) const LOAD_MIN_BYTES: u64 = 16 << 10;
 
 /// Takes the streams that peers open.
 pub trait StreamSink: Send + Sync {

@@ -472,12 +472,15 @@ impl Role {
 
     /// The payload of the first PING: the role, then a nonce that is 0 here.
     fn first_payload(self) -> [u8; 9] {
-        let role = match self {
+        [self.byte(), 0, 0, 0, 0, 0, 0, 0, 0]
+    }
+
+    const fn byte(self) -> u8 {
+        match self {
             Self::DialerOpens => 0,
             Self::AcceptorOpens => 1,
             Self::Control => 2,
-        };
-        [role, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
     }
 }
 

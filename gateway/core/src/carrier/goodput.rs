@@ -11,13 +11,46 @@ const LOOK_MIN_BYTES: u64 = 16 << 10;
 /// Looks further apart than this tell nothing of the time between them.
 const LOOKS_APART_MAX: Duration = Duration::from_secs(2);
 
-/// What a carrier delivered in one look.
+/// What a carrier delivered in one direction in one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delivered {
-    /// Bytes that the peer acknowledged.
+    /// Bytes that arrived.
     pub bytes: u64,
-    /// Of these, bytes that were acknowledged while there was more to send than was allowed to be on its way.
+    /// Of these, bytes that arrived while there was more to send than was allowed to be on its way.
     pub filled_bytes: u64,
+}
+
+/// What a carrier delivered in one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// To the peer.
+    pub sent: Delivered,
+    /// From the peer.
+    pub received: Delivered,
+}
+
+impl Moved {
+    /// In one direction.
+    pub(super) const fn by(&self, direction: Direction) -> Delivered {
+        match direction {
+            Direction::Sent => self.sent,
+            Direction::Received => self.received,
+        }
+    }
+}
+
+/// Whose bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Ours.
+    Sent,
+    /// The peer's.
+    Received,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Sent, Self::Received];
 }
 
 impl Delivered {
@@ -35,22 +68,50 @@ pub(super) struct Rate {
     pub(super) at: Instant,
 }
 
-/// How much one carrier delivers when it is given more than it takes.
+/// How much one carrier delivers in one direction when it is given more than it takes.
 #[derive(Debug)]
 pub(super) struct Goodput {
     looked_at: Instant,
     /// Looks in a row that were filled.
     filled: Option<Filled>,
     rate: Option<Rate>,
+    /// What it delivered whether it was filled or not: it could at least that.
+    window: Window,
+    least: Option<Rate>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Filled {
     since: Instant,
-    /// The window that is not over.
-    window_since: Instant,
-    window_bytes: u64,
+    window: Window,
     is_measured: bool,
+}
+
+/// What is counted until it is long enough for a rate.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Window {
+    const fn new(since: Instant) -> Self {
+        Self { since, bytes: 0 }
+    }
+
+    /// The rate, each time a window is over.
+    fn add(&mut self, bytes: u64, now: Instant) -> Option<Rate> {
+        self.bytes += bytes;
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed < WINDOW {
+            return None;
+        }
+        let window = std::mem::replace(self, Self::new(now));
+        Some(Rate {
+            bytes_per_second: window.bytes as f64 / elapsed.as_secs_f64(),
+            at: now,
+        })
+    }
 }
 
 impl Goodput {
@@ -59,12 +120,17 @@ impl Goodput {
             looked_at: now,
             filled: None,
             rate: None,
+            window: Window::new(now),
+            least: None,
         }
     }
 
     /// A look found this.
     pub(super) fn handle_look(&mut self, delivered: Delivered, now: Instant) {
         let before = std::mem::replace(&mut self.looked_at, now);
+        if let Some(least) = self.window.add(delivered.bytes, now) {
+            self.least = Some(least);
+        }
         let is_apart = now.saturating_duration_since(before) > LOOKS_APART_MAX;
         if is_apart || !delivered.is_filled() {
             self.filled = None;
@@ -72,32 +138,27 @@ impl Goodput {
         }
         let filled = self.filled.get_or_insert(Filled {
             since: before,
-            window_since: before,
-            window_bytes: 0,
+            window: Window::new(before),
             is_measured: false,
         });
-        filled.window_bytes += delivered.bytes;
-        let elapsed = now.saturating_duration_since(filled.window_since);
-        if elapsed < WINDOW {
+        let Some(measured) = filled.window.add(delivered.bytes, now) else {
             return;
-        }
-        let measured = filled.window_bytes as f64 / elapsed.as_secs_f64();
-        let smoothed = match self.rate.filter(|_| filled.is_measured) {
-            Some(rate) => f64::midpoint(rate.bytes_per_second, measured),
-            None => measured,
         };
-        filled.window_since = now;
-        filled.window_bytes = 0;
-        filled.is_measured = true;
+        let was_measured = std::mem::replace(&mut filled.is_measured, true);
+        let bytes_per_second = match self.rate.filter(|_| was_measured) {
+            Some(rate) => f64::midpoint(rate.bytes_per_second, measured.bytes_per_second),
+            None => measured.bytes_per_second,
+        };
         self.rate = Some(Rate {
-            bytes_per_second: smoothed,
+            bytes_per_second,
             at: now,
         });
     }
 
-    /// What was measured counts no longer as part of what comes.
-    pub(super) fn begin_anew(&mut self) {
+    /// What was delivered until now is no part of what is measured next.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
         self.filled = None;
+        self.window = Window::new(now);
     }
 
     /// For how long it has been filled without a pause.
@@ -107,8 +168,13 @@ impl Goodput {
         })
     }
 
-    /// The last rate that was measured.
+    /// The last rate while it was filled.
     pub(super) const fn rate(&self) -> Option<Rate> {
         self.rate
+    }
+
+    /// The last rate, filled or not.
+    pub(super) const fn least(&self) -> Option<Rate> {
+        self.least
     }
 }

@@ -9,6 +9,8 @@ mod trials;
 struct Bench {
     carriers: Carriers,
     now: Instant,
+    /// In which carriers are filled.
+    direction: Direction,
 }
 
 impl Bench {
@@ -18,6 +20,7 @@ impl Bench {
         Self {
             carriers: Carriers::new(now),
             now,
+            direction: Direction::Sent,
         }
     }
 
@@ -274,7 +277,9 @@ proptest! {
                         filled_bytes: kib << 10,
                     });
                     bench.wait(Duration::from_secs(1));
-                    bench.carriers.handle_delivered(quic, tls, bench.now);
+                    // In either direction.
+                    let moved = |sent, received| Moved { sent, received };
+                    bench.carriers.handle_moved(moved(quic, tls), moved(tls, quic), bench.now);
                 }
                 Step::Wait(ms) => bench.wait(Duration::from_millis(ms)),
             }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Carrier, Cause,
-    goodput::{Delivered, Goodput},
+    goodput::{Direction, Goodput, Moved, Rate},
 };
 
 /// Whoever has been filled for so long is held against the other one.
@@ -32,11 +32,27 @@ const TRIED_IN_VAIN: Duration = Duration::from_secs(60);
 /// Holds what two carriers deliver against each other.
 #[derive(Debug)]
 pub(super) struct Trials {
-    quic: Goodput,
-    tls: Goodput,
+    quic: Goodputs,
+    tls: Goodputs,
     state: State,
     /// No trial before then.
     next_at: Instant,
+}
+
+/// How much one carrier delivers in both directions.
+#[derive(Debug)]
+struct Goodputs {
+    sent: Goodput,
+    received: Goodput,
+}
+
+impl Goodputs {
+    const fn new(now: Instant) -> Self {
+        Self {
+            sent: Goodput::new(now),
+            received: Goodput::new(now),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +63,9 @@ enum State {
     Trial {
         carrier: Carrier,
         since: Instant,
-        /// What the one before delivered.
+        /// In which the one before was filled.
+        direction: Direction,
+        /// What it delivered then.
         bytes_per_second: f64,
     },
     /// This one delivers far more.
@@ -57,8 +75,8 @@ enum State {
 impl Trials {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
-            quic: Goodput::new(now),
-            tls: Goodput::new(now),
+            quic: Goodputs::new(now),
+            tls: Goodputs::new(now),
             state: State::Open,
             next_at: now,
         }
@@ -72,19 +90,22 @@ impl Trials {
         }
     }
 
-    /// The last rate of `carrier`, in bytes per second, while it is believed.
-    pub(super) fn bytes_per_second(&self, carrier: Carrier, now: Instant) -> Option<f64> {
-        let rate = self.goodput(carrier).rate()?;
+    /// The last rate of `carrier` in a direction, in bytes per second, while it is believed.
+    pub(super) fn bytes_per_second(
+        &self,
+        carrier: Carrier,
+        direction: Direction,
+        now: Instant,
+    ) -> Option<f64> {
+        let rate = self.goodput(carrier, direction).rate()?;
         (now.saturating_duration_since(rate.at) < BELIEVED_FOR).then_some(rate.bytes_per_second)
     }
 
-    pub(super) fn handle_delivered(
-        &mut self,
-        carrier: Carrier,
-        delivered: Delivered,
-        now: Instant,
-    ) {
-        self.goodput_mut(carrier).handle_look(delivered, now);
+    pub(super) fn handle_moved(&mut self, carrier: Carrier, moved: Moved, now: Instant) {
+        for direction in Direction::ALL {
+            self.goodput_mut(carrier, direction)
+                .handle_look(moved.by(direction), now);
+        }
     }
 
     /// When [`Self::advance`] has something to do at the latest.
@@ -109,11 +130,15 @@ impl Trials {
             State::Trial {
                 carrier,
                 since,
+                direction,
                 bytes_per_second,
             } => {
-                let tried = self.goodput(carrier).rate().filter(|rate| rate.at > since);
-                if tried.is_some_and(|tried| tried.bytes_per_second >= bytes_per_second * FAR_MORE)
-                {
+                let goodput = self.goodput(carrier, direction);
+                let [tried, least] = [goodput.rate(), goodput.least()]
+                    .map(|rate| rate.filter(|rate| rate.at > since));
+                let is_far_more = |rate: Rate| rate.bytes_per_second >= bytes_per_second * FAR_MORE;
+                // Whoever is not filled could even more.
+                if least.is_some_and(is_far_more) {
                     self.state = found(carrier, now);
                     return Some(Cause::Faster);
                 }
@@ -140,43 +165,59 @@ impl Trials {
         is_fit: impl Fn(Carrier) -> bool,
         now: Instant,
     ) -> Option<Cause> {
-        let other = used.other();
-        if !is_fit(other) || self.goodput(used).filled_for(now) < FILLED_FOR {
+        if !is_fit(used.other()) {
             return None;
         }
-        let bytes_per_second = self.bytes_per_second(used, now)?;
-        if let Some(others) = self.bytes_per_second(other, now) {
-            let is_far_more = others >= bytes_per_second * FAR_MORE;
-            self.state = if is_far_more {
-                found(other, now)
-            } else {
-                State::Open
-            };
-            return is_far_more.then_some(Cause::Faster);
+        let mut directions = Direction::ALL.into_iter();
+        directions.find_map(|direction| self.begin_for(used, direction, now))
+    }
+
+    /// Holds the one in use against the other one, if it is filled in this direction.
+    fn begin_for(&mut self, used: Carrier, direction: Direction, now: Instant) -> Option<Cause> {
+        let other = used.other();
+        if self.goodput(used, direction).filled_for(now) < FILLED_FOR {
+            return None;
+        }
+        let bytes_per_second = self.bytes_per_second(used, direction, now)?;
+        if let Some(others) = self.bytes_per_second(other, direction, now) {
+            if others < bytes_per_second * FAR_MORE {
+                return None;
+            }
+            self.state = found(other, now);
+            return Some(Cause::Faster);
         }
         if now < self.next_at {
             return None;
         }
-        self.goodput_mut(other).begin_anew();
+        self.goodput_mut(other, direction).begin_anew(now);
         self.state = State::Trial {
             carrier: other,
             since: now,
+            direction,
             bytes_per_second,
         };
         Some(Cause::Trial)
     }
 
-    const fn goodput(&self, carrier: Carrier) -> &Goodput {
-        match carrier {
+    const fn goodput(&self, carrier: Carrier, direction: Direction) -> &Goodput {
+        let goodputs = match carrier {
             Carrier::Quic => &self.quic,
             Carrier::Tls => &self.tls,
+        };
+        match direction {
+            Direction::Sent => &goodputs.sent,
+            Direction::Received => &goodputs.received,
         }
     }
 
-    const fn goodput_mut(&mut self, carrier: Carrier) -> &mut Goodput {
-        match carrier {
+    const fn goodput_mut(&mut self, carrier: Carrier, direction: Direction) -> &mut Goodput {
+        let goodputs = match carrier {
             Carrier::Quic => &mut self.quic,
             Carrier::Tls => &mut self.tls,
+        };
+        match direction {
+            Direction::Sent => &mut goodputs.sent,
+            Direction::Received => &mut goodputs.received,
         }
     }
 }

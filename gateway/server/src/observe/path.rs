@@ -3,6 +3,8 @@
 use corinth_transport::PathStats;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, core::Collector};
 
+use crate::steering::Goodputs;
+
 /// What is known of the path below each link.
 pub(super) struct Path {
     sent_packets: IntCounterVec,
@@ -39,9 +41,10 @@ impl Path {
             goodput: GaugeVec::new(
                 Opts::new(
                     "link_goodput_bytes_per_second",
-                    "What the link delivered in the last quarter of an hour when it was given more than it took.",
+                    "What the link delivered in the last quarter of an hour when it was given more than it took, of bytes \
+                     that were sent or received.",
                 ),
-                link,
+                &[link, &["direction"]].concat(),
             )?,
             sends: counters(
                 "link_sends_total",
@@ -72,7 +75,7 @@ impl Path {
         self.mtu.reset();
     }
 
-    pub(super) fn show(&self, link: &[&str; 3], path: PathStats, goodput: Option<f64>) {
+    pub(super) fn show(&self, link: &[&str; 3], path: PathStats, goodputs: Goodputs) {
         for (counter, count) in [
             (&self.sent_packets, path.sent_packets),
             (&self.lost_packets, path.lost_packets),
@@ -81,8 +84,12 @@ impl Path {
         ] {
             counter.with_label_values(link).inc_by(count);
         }
-        if let Some(goodput) = goodput {
-            self.goodput.with_label_values(link).set(goodput);
+        for (direction, goodput) in [("sent", goodputs.sent), ("received", goodputs.received)] {
+            if let Some(goodput) = goodput {
+                let [peer, slot, transport] = *link;
+                let labels = [peer, slot, transport, direction];
+                self.goodput.with_label_values(&labels).set(goodput);
+            }
         }
         if let Some(udp) = path.udp {
             let window = i64::try_from(udp.congestion_window_bytes).unwrap_or(i64::MAX);

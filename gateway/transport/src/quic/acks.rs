@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
@@ -24,15 +24,15 @@ struct Counts {
     packets: AtomicU64,
     /// Since it was taken.
     bytes: AtomicU64,
-    filled_bytes: AtomicU64,
+    filled_us: AtomicU64,
 }
 
-/// What was delivered since the look before.
+/// What was acknowledged since the look before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Delivered {
     pub(super) bytes: u64,
-    /// Of these, bytes that were acknowledged while as much was on its way as was allowed.
-    pub(super) filled_bytes: u64,
+    /// How long there was more to send than was allowed to be on its way.
+    pub(super) filled: Duration,
 }
 
 impl Acknowledged {
@@ -41,11 +41,11 @@ impl Acknowledged {
         self.0.packets.load(Relaxed)
     }
 
-    /// What was delivered since it was taken before.
+    /// What was acknowledged since it was taken before.
     pub(super) fn take(&self) -> Delivered {
         Delivered {
-            filled_bytes: self.0.filled_bytes.swap(0, Relaxed),
             bytes: self.0.bytes.swap(0, Relaxed),
+            filled: Duration::from_micros(self.0.filled_us.swap(0, Relaxed)),
         }
     }
 
@@ -72,6 +72,7 @@ impl ControllerFactory for Factory {
             inner: Arc::clone(&self.inner).build(now, current_mtu),
             acknowledged: self.acknowledged.clone(),
             new_bytes: 0,
+            filled_since: None,
         })
     }
 }
@@ -81,6 +82,8 @@ struct Counting {
     acknowledged: Acknowledged,
     /// Acknowledged by what is being read.
     new_bytes: u64,
+    /// When something was acknowledged last, if there was more to send.
+    filled_since: Option<Instant>,
 }
 
 impl Controller for Counting {
@@ -111,9 +114,15 @@ impl Controller for Counting {
         let bytes = std::mem::take(&mut self.new_bytes);
         let counts = &self.acknowledged.0;
         counts.bytes.fetch_add(bytes, Relaxed);
-        if !app_limited && (in_flight + bytes) * 2 >= self.inner.window() {
-            counts.filled_bytes.fetch_add(bytes, Relaxed);
+        // Nothing is known of the time between, but nobody who had nothing to send would have more at both of its ends.
+        let is_filled = !app_limited && (in_flight + bytes) * 2 >= self.inner.window();
+        if let Some(since) = self.filled_since.filter(|_| is_filled) {
+            let us = now.saturating_duration_since(since).as_micros();
+            counts
+                .filled_us
+                .fetch_add(us.try_into().unwrap_or(u64::MAX), Relaxed);
         }
+        self.filled_since = is_filled.then_some(now);
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
@@ -146,6 +155,7 @@ impl Controller for Counting {
             inner: self.inner.clone_box(),
             acknowledged: self.acknowledged.clone(),
             new_bytes: self.new_bytes,
+            filled_since: self.filled_since,
         })
     }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     LinkState, StreamError,
-    tls::frame::{Kind, Pong},
+    tls::frame::{Kind, Ping, Pong},
 };
 
 /// Probes in a row without an answer that mark a path dead.
@@ -66,13 +66,12 @@ async fn asked(tunnel: &Tunnel) -> Result<(Control, u64, Worker), StreamError> {
     let send = tunnel.quic.open_uni().await.map_err(lost)?;
     let mut control = Control::new(&tunnel.waiting, send, recv);
     let Said { kind, payload, .. } = control.next().await?;
-    let first = payload.first().copied().unwrap_or(0);
-    if kind != Kind::Ping || first & ((1 << ROLE_BITS) - 1) != ROLE_CONTROL {
-        return Err(StreamError::Protocol(
-            "a connection that does not begin with a PING",
-        ));
-    }
-    Ok((control, nonce_of(&payload), Worker(first >> ROLE_BITS)))
+    let ping = Ping::read(&payload)
+        .filter(|ping| kind == Kind::Ping && ping.role & ((1 << ROLE_BITS) - 1) == ROLE_CONTROL);
+    let ping = ping.ok_or(StreamError::Protocol(
+        "a connection that does not begin with a PING",
+    ))?;
+    Ok((control, ping.nonce, Worker(ping.role >> ROLE_BITS)))
 }
 
 /// Which side of a connection we are.
@@ -228,7 +227,12 @@ impl Probes {
 
     fn probe(&mut self, tunnel: &Tunnel, control: &mut Control) -> Result<(), StreamError> {
         self.sent += 1;
-        control.probe(Kind::Ping, &ping(self.sent, tunnel.worker))
+        let ping = Ping {
+            role: role_of(tunnel.worker),
+            is_filled: tunnel.is_filled(),
+            nonce: self.sent,
+        };
+        control.probe(Kind::Ping, &ping.write())
     }
 
     /// Looks whether the peer has acknowledged anything since the last time: then it is there.
@@ -249,6 +253,7 @@ impl Probes {
         self.answered = self.answered.max(pong.nonce.min(self.sent));
         link.measured(tunnel.quic.rtt());
         link.set_overdue(tunnel, false);
+        tunnel.set_peer_filled(pong.is_filled);
         link.announced_slots.store(u32::from(pong.slots), Relaxed);
         if pong.draining && !self.draining {
             self.draining = true;
@@ -293,7 +298,12 @@ async fn answering(
                     heard_at = Instant::now();
                     is_overdue = false;
                     link.set_overdue(tunnel, false);
-                    control.answer(way, &pong(shared, link, tunnel, nonce_of(&payload)))?;
+                    let ping = Ping::read(&payload);
+                    if let Some(ping) = ping {
+                        tunnel.set_peer_filled(ping.is_filled);
+                    }
+                    let nonce = ping.map_or(0, |ping| ping.nonce);
+                    control.answer(way, &pong(shared, link, tunnel, nonce))?;
                     if let Some(looked) = tunnel.look(heard_at) {
                         link.looked(looked);
                     }
@@ -351,15 +361,15 @@ fn under_way(shared: &Shared, link: &QuicLink) -> u64 {
     round_trips_us / interval_us
 }
 
+/// The first one of a connection.
 pub(super) fn ping(nonce: u64, worker: Worker) -> [u8; 9] {
-    let mut payload = [ROLE_CONTROL | (worker.0 << ROLE_BITS); 9];
+    let mut payload = [role_of(worker); 9];
     payload[1..].copy_from_slice(&nonce.to_be_bytes());
     payload
 }
 
-fn nonce_of(ping: &[u8]) -> u64 {
-    ping.last_chunk::<8>()
-        .map_or(0, |nonce| u64::from_be_bytes(*nonce))
+const fn role_of(worker: Worker) -> u8 {
+    ROLE_CONTROL | (worker.0 << ROLE_BITS)
 }
 
 fn pong(shared: &Shared, link: &QuicLink, tunnel: &Tunnel, nonce: u64) -> [u8; 11] {
@@ -368,6 +378,7 @@ fn pong(shared: &Shared, link: &QuicLink, tunnel: &Tunnel, nonce: u64) -> [u8; 1
         slots: shared.settings.slots,
         draining: *link.draining.borrow(),
         worker: tunnel.worker.0,
+        is_filled: tunnel.is_filled(),
     };
     pong.write()
 }

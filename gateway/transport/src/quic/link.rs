@@ -230,8 +230,9 @@ impl QuicLink {
         path.sent_packets += looked.sent_packets;
         path.lost_packets += looked.lost_packets;
         path.received_bytes += looked.received_bytes;
-        path.delivered_bytes += looked.delivered.bytes;
-        path.filled_bytes += looked.delivered.filled_bytes;
+        path.received_filled_bytes += looked.received_filled_bytes;
+        path.delivered_bytes += looked.delivered_bytes;
+        path.filled_bytes += looked.filled_bytes;
         let udp = path.udp.get_or_insert_default();
         udp.sends += looked.sends;
         udp.congestion_window_bytes = looked.congestion_window_bytes;

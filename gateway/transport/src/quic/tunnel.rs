@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Worker,
-    acks::{Acknowledged, Delivered},
+    acks::Acknowledged,
     code::code_of,
     config::varint,
     connections::Entered,
@@ -28,7 +28,10 @@ use super::{
     farewell::Farewells,
     window::{self, Seen, Shape, Windows},
 };
-use crate::tls::retire_at;
+use crate::{
+    link::{LOAD_MIN_BYTES, is_nearly_all},
+    tls::retire_at,
+};
 
 /// Streams a peer may have open on one connection.
 const STREAMS_MAX: u32 = 16_384;
@@ -87,6 +90,10 @@ pub(super) struct Tunnel {
     /// Bytes in a second that pass on it, in both directions together.
     rate: AtomicU64,
     is_overdue: AtomicBool,
+    /// What is sent on it is more than the path takes, as of the last look.
+    is_filled: AtomicBool,
+    /// What the peer says of its own sending.
+    is_peer_filled: AtomicBool,
     /// Nothing comes back on it any more, as far as its probes say.
     is_dead: watch::Sender<bool>,
     entered: Entered,
@@ -103,7 +110,9 @@ pub(super) struct Looked {
     /// Calls in which packets were sent since the look before.
     pub(super) sends: u64,
     pub(super) received_bytes: u64,
-    pub(super) delivered: Delivered,
+    pub(super) received_filled_bytes: u64,
+    pub(super) delivered_bytes: u64,
+    pub(super) filled_bytes: u64,
     pub(super) congestion_window_bytes: u64,
     pub(super) mtu_bytes: u16,
 }
@@ -138,6 +147,8 @@ impl Tunnel {
             stream_max_bytes: AtomicU64::new(window::of_a_stream(windows.to_receive())),
             windows: Mutex::new(windows),
             is_overdue: AtomicBool::new(false),
+            is_filled: AtomicBool::new(false),
+            is_peer_filled: AtomicBool::new(false),
             is_dead: watch::Sender::new(false),
             entered,
             quic,
@@ -171,13 +182,24 @@ impl Tunnel {
             self.stream_max_bytes
                 .store(window::of_a_stream(bytes), Relaxed);
         }
+        let delivered = self.acknowledged.take();
+        let is_filled =
+            delivered.bytes >= LOAD_MIN_BYTES && is_nearly_all(delivered.filled, passed.elapsed());
+        self.is_filled.store(is_filled, Relaxed);
+        let is_peer_filled = self.is_peer_filled.load(Relaxed);
         Some(Looked {
             rtt: path.rtt,
             sent_packets: passed.sent_packets,
             lost_packets: passed.lost_packets,
             sends: passed.sends,
             received_bytes: passed.received_bytes,
-            delivered: self.acknowledged.take(),
+            received_filled_bytes: if is_peer_filled {
+                passed.received_bytes
+            } else {
+                0
+            },
+            delivered_bytes: delivered.bytes,
+            filled_bytes: if is_filled { delivered.bytes } else { 0 },
             congestion_window_bytes: path.cwnd,
             mtu_bytes: path.current_mtu,
         })
@@ -217,6 +239,16 @@ impl Tunnel {
     /// Notes whether answers are late; `true` if that is news.
     pub(super) fn set_overdue(&self, is_overdue: bool) -> bool {
         self.is_overdue.swap(is_overdue, Relaxed) != is_overdue
+    }
+
+    /// What is sent on it is more than the path takes.
+    pub(super) fn is_filled(&self) -> bool {
+        self.is_filled.load(Relaxed)
+    }
+
+    /// The peer said whether it is with what the peer sends.
+    pub(super) fn set_peer_filled(&self, is_filled: bool) {
+        self.is_peer_filled.store(is_filled, Relaxed);
     }
 
     pub(super) fn is_overdue(&self) -> bool {

@@ -16,7 +16,7 @@ use tracing::debug;
 use super::{
     Role, Shared,
     connection::Connection,
-    frame::{Kind, Pong},
+    frame::{Kind, Ping, Pong},
     link::TlsLink,
     reader::Event,
     serve,
@@ -155,11 +155,11 @@ impl Probes {
                     if self.sent - self.answered >= MISSED_MAX + under_way(shared, link) {
                         return Err(StreamError::Failed(Failure::PathDead, "no answer to four probes"));
                     }
-                    self.probe(&mut connection)?;
+                    self.probe(link, &mut connection)?;
                 }
                 () = link.suspected.notified() => {
                     if answer_by.is_none() {
-                        self.probe(&mut connection)?;
+                        self.probe(link, &mut connection)?;
                         answer_by = Some(Instant::now() + link.answer_within());
                     }
                 }
@@ -180,12 +180,15 @@ impl Probes {
         }
     }
 
-    fn probe(&mut self, connection: &mut Connection) -> Result<(), StreamError> {
+    fn probe(&mut self, link: &TlsLink, connection: &mut Connection) -> Result<(), StreamError> {
         self.sent += 1;
         self.sent_at = Instant::now();
-        let mut payload = Role::Control.first_payload();
-        payload[1..].copy_from_slice(&self.sent.to_be_bytes());
-        connection.put(Kind::Ping, 0, &payload)?;
+        let ping = Ping {
+            role: Role::Control.byte(),
+            is_filled: link.sockets.lock().is_filled(),
+            nonce: self.sent,
+        };
+        connection.put(Kind::Ping, 0, &ping.write())?;
         // A path that takes nothing more is not waited for: the missing answers tell.
         connection.writer.try_flush(&connection.socket)?;
         Ok(())
@@ -200,6 +203,7 @@ impl Probes {
             link.measured(self.sent_at.elapsed());
         }
         link.announced_slots.store(u32::from(pong.slots), Relaxed);
+        link.sockets.lock().set_peer_filled(pong.is_filled);
         if pong.draining && !self.draining {
             self.draining = true;
             link.set_state(LinkState::Draining);
@@ -246,8 +250,11 @@ async fn answering(
             event = connection.next() => match event? {
                 Event::Frame { kind: Kind::Ping, payload, .. } => {
                     silent_at = Instant::now() + silence_max;
-                    let nonce = payload.last_chunk::<8>().map_or(0, |nonce| u64::from_be_bytes(*nonce));
-                    pong(shared, link, &mut connection, nonce).await?;
+                    let ping = Ping::read(&payload);
+                    if let Some(ping) = ping {
+                        link.sockets.lock().set_peer_filled(ping.is_filled);
+                    }
+                    pong(shared, link, &mut connection, ping.map_or(0, |ping| ping.nonce)).await?;
                 }
                 Event::Frame { kind: Kind::Drain, .. } => link.set_state(LinkState::Draining),
                 Event::Ended | Event::Frame { .. } | Event::Data { .. } => return Ok(()),
@@ -280,6 +287,7 @@ async fn pong(
         nonce,
         slots: shared.announced_slots(),
         draining: *link.draining.borrow(),
+        is_filled: link.sockets.lock().is_filled(),
     };
     connection.put(Kind::Pong, 0, &pong.write())?;
     connection.flush().await

@@ -6,15 +6,19 @@ pub(crate) const HEADER_BYTES: usize = 8;
 pub(crate) const PAYLOAD_MAX_BYTES: usize = super::record::PLAINTEXT_MAX_BYTES - HEADER_BYTES;
 /// The code of a reason, as RESET and CLOSE carry it.
 const CODE_BYTES: usize = 6;
-/// A role or flags, and nonces.
+/// A role, flags and nonces.
 const PROBE_MAX_BYTES: usize = 11;
 /// A receiver that does not know the type skips the frame instead of closing.
 const MAY_IGNORE: u8 = 0x80;
 
 /// The flag of PONG and DRAIN senders: open no more streams here.
 const DRAINING: u8 = 1;
-/// Above the flags of a PONG: the number of a worker.
+/// Above this flag of a PONG: the number of a worker.
 const WORKER_SHIFT: u32 = 1;
+/// Of that only so many bits.
+const WORKER_MAX: u8 = 0x3f;
+/// The flag of PING and PONG senders: what we send here is more than the path takes.
+const FILLED: u8 = 0x80;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,37 @@ pub(crate) fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Header, &'static str> 
     })
 }
 
+/// What a PING says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ping {
+    /// Of the connection and, over QUIC, of whoever drives it.
+    pub(crate) role: u8,
+    /// What its sender sends is more than the path takes. The first one of a connection has no such flag.
+    pub(crate) is_filled: bool,
+    /// The answer has it too.
+    pub(crate) nonce: u64,
+}
+
+impl Ping {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+        let (rest, nonce) = payload.split_last_chunk::<8>()?;
+        let (role, rest) = rest.split_first()?;
+        Some(Self {
+            role: *role,
+            is_filled: rest.first().is_some_and(|flags| flags & FILLED != 0),
+            nonce: u64::from_be_bytes(*nonce),
+        })
+    }
+
+    pub(crate) fn write(&self) -> [u8; 10] {
+        let mut payload = [0; 10];
+        payload[0] = self.role;
+        payload[1] = if self.is_filled { FILLED } else { 0 };
+        payload[2..].copy_from_slice(&self.nonce.to_be_bytes());
+        payload
+    }
+}
+
 /// What a PONG says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pong {
@@ -112,6 +147,8 @@ pub(crate) struct Pong {
     pub(crate) draining: bool,
     /// Over QUIC the worker that drives the connection, below 64; else 0.
     pub(crate) worker: u8,
+    /// What its sender sends is more than the path takes.
+    pub(crate) is_filled: bool,
 }
 
 impl Pong {
@@ -123,7 +160,8 @@ impl Pong {
             nonce: u64::from_be_bytes(*nonce),
             slots: u16::from_be_bytes(*slots),
             draining: flags & DRAINING != 0,
-            worker: flags >> WORKER_SHIFT,
+            worker: (flags >> WORKER_SHIFT) & WORKER_MAX,
+            is_filled: flags & FILLED != 0,
         })
     }
 
@@ -131,9 +169,12 @@ impl Pong {
         let mut payload = [0; 11];
         payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
         payload[8..10].copy_from_slice(&self.slots.to_be_bytes());
-        payload[10] = self.worker << WORKER_SHIFT;
+        payload[10] = (self.worker & WORKER_MAX) << WORKER_SHIFT;
         if self.draining {
             payload[10] |= DRAINING;
+        }
+        if self.is_filled {
+            payload[10] |= FILLED;
         }
         payload
     }
@@ -162,16 +203,38 @@ mod tests {
 
     #[test]
     fn a_pong_survives_the_wire() {
-        for (draining, worker) in [(false, 0), (true, 0), (false, 127), (true, 5)] {
-            let pong = Pong {
-                nonce: 0xdead_beef,
-                slots: 3,
-                draining,
-                worker,
-            };
-            assert_eq!(Pong::read(&pong.write()), Some(pong));
+        for (draining, worker) in [(false, 0), (true, 0), (false, WORKER_MAX), (true, 5)] {
+            for is_filled in [false, true] {
+                let pong = Pong {
+                    nonce: 0xdead_beef,
+                    slots: 3,
+                    draining,
+                    worker,
+                    is_filled,
+                };
+                assert_eq!(Pong::read(&pong.write()), Some(pong));
+            }
         }
         assert_eq!(Pong::read(&[0; 9]), None);
+    }
+
+    #[test]
+    fn a_ping_survives_the_wire_and_the_first_one_has_no_flags() {
+        for is_filled in [false, true] {
+            let ping = Ping {
+                role: 0xfe,
+                is_filled,
+                nonce: 0xdead_beef,
+            };
+            assert_eq!(Ping::read(&ping.write()), Some(ping));
+        }
+        let first = Ping {
+            role: 2,
+            is_filled: false,
+            nonce: 1,
+        };
+        assert_eq!(Ping::read(&[2, 0, 0, 0, 0, 0, 0, 0, 1]), Some(first));
+        assert_eq!(Ping::read(&[2; 8]), None);
     }
 
     #[test]

@@ -27,7 +27,9 @@ pub(super) struct TcpFigures {
     pub(super) sent_segments: u64,
     /// Segments that were sent again.
     pub(super) resent_segments: u64,
-    /// How long the peer's window was what held sending up.
+    /// How long something was on its way, or was to be sent.
+    pub(super) busy: Duration,
+    /// Of that, how long the peer's window was what held sending up.
     pub(super) held_by_peer: Duration,
     /// When something was acknowledged last, there was nothing left to send, or not all was on its way that may be.
     pub(super) is_app_limited: bool,
@@ -63,6 +65,7 @@ impl TcpFigures {
             received_bytes: info.tcpi_bytes_received,
             sent_segments: u64::from(info.tcpi_data_segs_out),
             resent_segments: u64::from(info.tcpi_total_retrans),
+            busy: Duration::from_micros(info.tcpi_busy_time),
             held_by_peer: Duration::from_micros(info.tcpi_rwnd_limited),
             is_app_limited: info.tcpi_delivery_rate_app_limited() != 0,
         })

@@ -47,7 +47,7 @@ pub(super) struct TlsLink {
     pub(super) shared: Weak<Shared>,
     pub(super) peer: Arc<GatewayId>,
     pub(super) pool: Mutex<Pool>,
-    sockets: Mutex<Sockets>,
+    pub(super) sockets: Mutex<Sockets>,
     pub(super) state: watch::Sender<LinkState>,
     /// True once we asked the peer to open no more streams.
     pub(super) draining: watch::Sender<bool>,

@@ -9,7 +9,10 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::kernel::TcpFigures;
-use crate::PathStats;
+use crate::{
+    PathStats,
+    link::{LOAD_MIN_BYTES, is_nearly_all},
+};
 
 /// A look asks the kernel about so many sockets at most, in turn.
 const LOOK_MAX: usize = 128;
@@ -21,6 +24,10 @@ pub(super) struct Sockets {
     /// With whom the next look begins.
     next: usize,
     path: PathStats,
+    /// As of the last look.
+    is_filled: bool,
+    /// What the peer says of its own sending.
+    is_peer_filled: bool,
 }
 
 struct Known {
@@ -45,6 +52,29 @@ impl Sockets {
 
     /// Adds up what has passed since each of them was looked at before.
     pub(super) fn look(&mut self, now: Instant) {
+        let before = self.path;
+        self.look_at_some(now);
+        let path = &mut self.path;
+        let delivered_bytes = path.delivered_bytes - before.delivered_bytes;
+        let filled_bytes = path.filled_bytes - before.filled_bytes;
+        self.is_filled =
+            delivered_bytes >= LOAD_MIN_BYTES && filled_bytes * 4 >= delivered_bytes * 3;
+        if self.is_peer_filled {
+            path.received_filled_bytes += path.received_bytes - before.received_bytes;
+        }
+    }
+
+    /// What is sent is more than the path takes.
+    pub(super) const fn is_filled(&self) -> bool {
+        self.is_filled
+    }
+
+    /// The peer said whether it is with what the peer sends.
+    pub(super) fn set_peer_filled(&mut self, is_filled: bool) {
+        self.is_peer_filled = is_filled;
+    }
+
+    fn look_at_some(&mut self, now: Instant) {
         for _ in 0..LOOK_MAX.min(self.known.len()) {
             if self.next >= self.known.len() {
                 self.next = 0;
@@ -80,6 +110,7 @@ impl Known {
     fn look(&mut self, figures: TcpFigures, path: &mut PathStats, now: Instant) {
         let before = std::mem::replace(&mut self.figures, figures);
         let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.looked_at, now));
+        let busy = figures.busy.saturating_sub(before.busy);
         let held_by_peer = figures.held_by_peer.saturating_sub(before.held_by_peer);
         let delivered_bytes = figures
             .acknowledged_bytes
@@ -90,7 +121,8 @@ impl Known {
             .saturating_sub(before.resent_segments);
         path.received_bytes += figures.received_bytes.saturating_sub(before.received_bytes);
         path.delivered_bytes += delivered_bytes;
-        if !figures.is_app_limited && held_by_peer * 2 < elapsed {
+        let held_by_path = busy.saturating_sub(held_by_peer);
+        if !figures.is_app_limited && is_nearly_all(held_by_path, elapsed) {
             path.filled_bytes += delivered_bytes;
         }
     }

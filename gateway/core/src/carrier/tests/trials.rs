@@ -15,6 +15,7 @@ impl Bench {
         let until = self.now + duration;
         while self.now < until {
             self.wait(LOOK);
+            let direction = self.direction;
             let delivered = |per_second: u64| {
                 let bytes = per_second / 4;
                 Delivered {
@@ -26,22 +27,36 @@ impl Bench {
                 Carrier::Quic => [delivered(quic), Delivered::default()],
                 Carrier::Tls => [Delivered::default(), delivered(tls)],
             };
-            self.carriers.handle_delivered(quic, tls, self.now);
+            let [quic, tls] = [quic, tls].map(|delivered| match direction {
+                Direction::Sent => Moved {
+                    sent: delivered,
+                    ..Moved::default()
+                },
+                Direction::Received => Moved {
+                    received: delivered,
+                    ..Moved::default()
+                },
+            });
+            self.carriers.handle_moved(quic, tls, self.now);
         }
     }
 }
 
 #[test]
 fn whoever_delivers_far_more_in_a_trial_stays() {
-    let mut bench = Bench::settled();
-    bench.fill(Duration::from_secs(10), 2 * MB, 30 * MB);
-    let expected = [
-        change(Carrier::Tls, Cause::Trial),
-        change(Carrier::Tls, Cause::Faster),
-    ];
-    assert_eq!(bench.changes(), expected);
-    assert_eq!(bench.carriers.goodput(Carrier::Quic, bench.now), Some(2e6));
-    assert_eq!(bench.carriers.goodput(Carrier::Tls, bench.now), Some(30e6));
+    for direction in Direction::ALL {
+        let mut bench = Bench::settled();
+        bench.direction = direction;
+        bench.fill(Duration::from_secs(10), 2 * MB, 30 * MB);
+        let expected = [
+            change(Carrier::Tls, Cause::Trial),
+            change(Carrier::Tls, Cause::Faster),
+        ];
+        assert_eq!(bench.changes(), expected, "{direction:?}");
+        let goodput = |carrier| bench.carriers.goodput(carrier, direction, bench.now);
+        assert_eq!(goodput(Carrier::Quic), Some(2e6));
+        assert_eq!(goodput(Carrier::Tls), Some(30e6));
+    }
 }
 
 #[test]
@@ -64,7 +79,20 @@ fn what_is_carried_without_filling_the_path_says_nothing() {
     let mut bench = Bench::settled();
     bench.deliver(Duration::from_secs(60), 20 * MB, 25 * MB, 0.5);
     assert_eq!(bench.changes(), []);
-    assert_eq!(bench.carriers.goodput(Carrier::Quic, bench.now), None);
+    let goodput = bench
+        .carriers
+        .goodput(Carrier::Quic, Direction::Sent, bench.now);
+    assert_eq!(goodput, None);
+}
+
+#[test]
+fn whoever_delivers_far_more_without_being_filled_could_even_more() {
+    let mut bench = Bench::settled();
+    bench.fill(Duration::from_secs(5), 2 * MB, 0);
+    assert_eq!(bench.changes(), [change(Carrier::Tls, Cause::Trial)]);
+    bench.deliver(Duration::from_secs(2), 0, 4 * MB, 0.0);
+    assert_eq!(bench.changes(), [change(Carrier::Tls, Cause::Faster)]);
+    assert_eq!(bench.carriers.carrier(), Carrier::Tls);
 }
 
 #[test]
@@ -137,4 +165,21 @@ fn a_byte_costs_what_looks_say_in_which_one_carrier_moved_nearly_all() {
         costs.handle_look(look, 45 * MB, 0);
     }
     assert_eq!(costs.cheaper(), None);
+}
+
+#[test]
+fn directions_are_not_held_against_each_other() {
+    let mut bench = Bench::settled();
+    bench.fill(Duration::from_secs(10), 20 * MB, 20 * MB);
+    bench.changes();
+    // What the other one did in the other direction says nothing about this one.
+    bench.direction = Direction::Received;
+    bench.fill(Duration::from_secs(60), 2 * MB, 2 * MB);
+    assert_eq!(bench.changes(), []);
+    bench.fill(Duration::from_secs(15 * 60), 2 * MB, 30 * MB);
+    let expected = [
+        change(Carrier::Tls, Cause::Trial),
+        change(Carrier::Tls, Cause::Faster),
+    ];
+    assert_eq!(bench.changes(), expected);
 }

@@ -86,6 +86,11 @@ pub(in crate::quic) struct Shape {
 }
 
 impl Passed {
+    /// Since the look before.
+    pub(in crate::quic) fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
     /// Bytes in a second, in both directions together.
     pub(in crate::quic) fn rate(&self) -> u64 {
         let bytes = self.received_bytes + self.sent_bytes;
