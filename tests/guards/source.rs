@@ -37,23 +37,34 @@ fn nothing_is_unfinished_or_bound_to_a_machine() {
     );
 }
 
+/// What no library does: one small module for each need.
+const AUDITED: [&str; 1] = ["gateway/transport/src/tls/kernel.rs"];
+
 #[test]
-fn rust_is_safe() {
+fn rust_is_safe_but_for_the_audited_modules() {
     let word = concat!("un", "safe");
     let mut faults = Vec::new();
     for file in repository::text_files()
         .iter()
         .filter(|file| file.has_extension("rs") && !file.is_generated())
     {
-        for (line, text) in (1..).zip(file.text.lines()) {
-            if words(&code(text)).any(|found| found == word) {
-                faults.push(format!("{}:{line}", file.path));
+        let is_audited = AUDITED.contains(&file.path.as_str());
+        let lines: Vec<&str> = file.text.lines().collect();
+        for (at, text) in lines.iter().enumerate() {
+            // The lines of a comment right above say why it is sound.
+            let above = lines[..at].iter().rev();
+            let mut comment = above.take_while(|line| line.trim_start().starts_with("//"));
+            let is_explained = comment.any(|line| line.contains("SAFETY:"));
+            let is_found = words(&code(text)).any(|found| found == word);
+            if is_found && !(is_audited && is_explained) {
+                faults.push(format!("{}:{}", file.path, at + 1));
             }
         }
     }
     assert_none(
         &faults,
-        "Use a library that has done and proven this: rustix, socket2, bytes.",
+        "Use a library that has done and proven this: rustix, socket2, bytes. Where there is none, a module of AUDITED, with a \
+         SAFETY line above each block.",
     );
 }
 

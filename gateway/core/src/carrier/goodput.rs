@@ -136,7 +136,7 @@ impl Goodput {
             self.filled = None;
             return;
         }
-        let filled = self.filled.get_or_insert(Filled {
+        let filled = self.filled.get_or_insert_with(|| Filled {
             since: before,
             window: Window::new(before),
             is_measured: false,
