@@ -1,8 +1,7 @@
 //! Which of two ways carries new streams to one gateway of a peer: QUIC, or mutual TLS over TCP.
 //!
 //! Both are kept linked. QUIC is preferred where the way is long, TLS where it is short and the work of packets is what
-//! counts, or whichever takes less of the processors where that was measured. Whoever turns out to deliver far more is used
-//! wherever the way leads ([`trial`]). A carrier on which answers are overdue is left at once, whatever is preferred, if the
+//! counts. Whoever turns out to deliver far more is used wherever the way leads ([`trial`]). A carrier on which answers are overdue is left at once, whatever is preferred, if the
 //! other one lives. One that was left is used again when it has been well for as long as its probation lasts, which grows
 //! each time it fails soon after.
 //!
@@ -169,8 +168,6 @@ pub struct Carriers {
     quic: Known,
     tls: Known,
     preferred: Carrier,
-    /// Preferred where the way is short.
-    near: Carrier,
     trials: Trials,
     carrier: Carrier,
     /// Since when.
@@ -262,7 +259,6 @@ impl Carriers {
             quic: unknown,
             tls: unknown,
             preferred: Carrier::Quic,
-            near: Carrier::Tls,
             trials: Trials::new(now),
             carrier: Carrier::Quic,
             carrier_since: now,
@@ -295,7 +291,7 @@ impl Carriers {
     pub fn handle_round_trip(&mut self, rtt: Duration, now: Instant) {
         let shortest = self.shortest.get_or_insert_with(|| Shortest::new(rtt, now));
         let preferred = match shortest.add(rtt, now) {
-            rtt if rtt < NEAR => self.near,
+            rtt if rtt < NEAR => Carrier::Tls,
             rtt if rtt > FAR => Carrier::Quic,
             _ => self.preferred,
         };
@@ -303,11 +299,6 @@ impl Carriers {
             self.preferred = preferred;
             self.choose(Cause::Distance, now);
         }
-    }
-
-    /// This one takes less of the processors for a byte, which counts from the next round trip on.
-    pub fn handle_cheaper(&mut self, carrier: Carrier) {
-        self.near = carrier;
     }
 
     /// A look at what both have delivered, to be called as often as [`Self::handle_losses`].

@@ -102,7 +102,6 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             quic_bytes: 0,
             tls_bytes: 0,
         };
-        let costs = shared.measured.costs();
         for gateway in seen {
             let steering = gateways.entry(gateway.clone()).or_insert_with(|| Steering {
                 carriers: Carriers::new(now),
@@ -110,7 +109,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             });
             steering.tell_pulses(&links, gateway, now);
             if is_look {
-                steering.look(&links, gateway, costs, &mut bill, now);
+                steering.look(&links, gateway, &mut bill, now);
                 steering.show(&shared.measured, gateway, now);
             }
             let cluster = steered_cluster(&shared, &gateway.trust_domain);
@@ -151,15 +150,11 @@ impl Steering {
         &mut self,
         links: &[Arc<dyn Link>],
         gateway: &GatewayId,
-        costs: Costs,
         bill: &mut Bill,
         now: Instant,
     ) {
         let stats = [Carrier::Quic, Carrier::Tls]
             .map(|carrier| find(links, gateway, carrier).map(|link| link.stats()));
-        if let Some(carrier) = costs.cheaper() {
-            self.carriers.handle_cheaper(carrier);
-        }
         if let Some(rtt) = stats.iter().flatten().filter_map(|stats| stats.rtt).min() {
             self.carriers.handle_round_trip(rtt, now);
         }

@@ -72,6 +72,8 @@ pub(super) struct Rate {
 #[derive(Debug)]
 pub(super) struct Goodput {
     looked_at: Instant,
+    /// When something was delivered last.
+    moved_at: Instant,
     /// Looks in a row that were filled.
     filled: Option<Filled>,
     rate: Option<Rate>,
@@ -118,6 +120,7 @@ impl Goodput {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             looked_at: now,
+            moved_at: now,
             filled: None,
             rate: None,
             window: Window::new(now),
@@ -127,11 +130,16 @@ impl Goodput {
 
     /// A look found this.
     pub(super) fn handle_look(&mut self, delivered: Delivered, now: Instant) {
-        let before = std::mem::replace(&mut self.looked_at, now);
         if let Some(least) = self.window.add(delivered.bytes, now) {
             self.least = Some(least);
         }
-        let is_apart = now.saturating_duration_since(before) > LOOKS_APART_MAX;
+        let before = std::mem::replace(&mut self.looked_at, now);
+        let is_apart = now.saturating_duration_since(self.moved_at) > LOOKS_APART_MAX;
+        if delivered.bytes == 0 && !is_apart {
+            // Whoever counts comes round a little later than we do.
+            return;
+        }
+        self.moved_at = now;
         if is_apart || !delivered.is_filled() {
             self.filled = None;
             return;
@@ -162,9 +170,9 @@ impl Goodput {
     }
 
     /// For how long it has been filled without a pause.
-    pub(super) fn filled_for(&self, now: Instant) -> Duration {
+    pub(super) fn filled_for(&self) -> Duration {
         self.filled.map_or(Duration::ZERO, |filled| {
-            now.saturating_duration_since(filled.since)
+            self.moved_at.saturating_duration_since(filled.since)
         })
     }
 

@@ -11,6 +11,10 @@ struct Bench {
     now: Instant,
     /// In which carriers are filled.
     direction: Direction,
+    /// What TLS carries in a second besides.
+    beside: u64,
+    /// The change before.
+    last: Option<CarrierChange>,
 }
 
 impl Bench {
@@ -21,6 +25,8 @@ impl Bench {
             carriers: Carriers::new(now),
             now,
             direction: Direction::Sent,
+            beside: 0,
+            last: None,
         }
     }
 
@@ -284,9 +290,13 @@ proptest! {
                 Step::Wait(ms) => bench.wait(Duration::from_millis(ms)),
             }
             for CarrierChange { to, cause } in bench.changes() {
-                if cause == Cause::Faster && to == carrier {
+                if cause == Cause::Faster {
+                    prop_assert_eq!(to, carrier, "whoever is tried stays");
+                    prop_assert_eq!(bench.last, Some(change(to, Cause::Trial)), "only whoever is tried can be found");
+                    bench.last = None;
                     continue;
                 }
+                bench.last = Some(change(to, cause));
                 prop_assert_ne!(to, carrier, "a change changes something");
                 if matches!(cause, Cause::Overdue | Cause::Gone | Cause::Lossy) {
                     left_at[carrier as usize] = Some(bench.now);

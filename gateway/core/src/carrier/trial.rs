@@ -5,17 +5,17 @@
 //! then, as both share a path while the streams of before go on.
 //!
 //! ```text
-//!                     filled, the other one is not known
-//!  nothing is known ─────────────────────────────────────> trial ──── not far more ───> nothing is known
-//!      ^    └──────── filled, the other one did far more ───┐ └───── far more ────┐
-//!      └──────────────────────── it is long ago ────────── found <────────────────┘
+//!                           filled
+//!  nothing is known ────────────────────> trial ─────── not far more ─────> nothing is known
+//!      ^                                    └── far more ──> found
+//!      └── it is long ago, or is filled and does far less ─────┘
 //! ```
 
 use std::time::{Duration, Instant};
 
 use super::{
     Carrier, Cause,
-    goodput::{Direction, Goodput, Moved, Rate},
+    goodput::{Direction, Goodput, Moved},
 };
 
 /// Whoever has been filled for so long is held against the other one.
@@ -26,8 +26,12 @@ const TRIAL: Duration = Duration::from_secs(5);
 const FAR_MORE: f64 = 1.5;
 /// So long what was found, or measured, is believed.
 const BELIEVED_FOR: Duration = Duration::from_secs(15 * 60);
-/// After a trial in which there was nothing to carry.
+/// After a trial in which the carrier was not filled; twice as long after each further one.
 const TRIED_IN_VAIN: Duration = Duration::from_secs(60);
+/// By then it is as long as it gets.
+const VAIN_MAX: u32 = 4;
+/// What a carrier delivered so long ago it still does.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// Holds what two carriers deliver against each other.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(super) struct Trials {
     state: State,
     /// No trial before then.
     next_at: Instant,
+    /// Trials in a row in which there was nothing to carry.
+    vain: u32,
 }
 
 /// How much one carrier delivers in both directions.
@@ -60,16 +66,25 @@ enum State {
     /// Nothing speaks for one of them.
     Open,
     /// New streams go by this one, to see.
-    Trial {
-        carrier: Carrier,
-        since: Instant,
-        /// In which the one before was filled.
-        direction: Direction,
-        /// What it delivered then.
-        bytes_per_second: f64,
-    },
+    Trial(Trial),
     /// This one delivers far more.
-    Found { carrier: Carrier, until: Instant },
+    Found {
+        carrier: Carrier,
+        direction: Direction,
+        until: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    carrier: Carrier,
+    since: Instant,
+    /// In which the one before was filled.
+    direction: Direction,
+    /// What that delivered.
+    bytes_per_second: f64,
+    /// What this one delivered already, of streams that it had before.
+    others_bytes_per_second: f64,
 }
 
 impl Trials {
@@ -79,6 +94,7 @@ impl Trials {
             tls: Goodputs::new(now),
             state: State::Open,
             next_at: now,
+            vain: 0,
         }
     }
 
@@ -86,7 +102,7 @@ impl Trials {
     pub(super) const fn favoured(&self) -> Option<Carrier> {
         match self.state {
             State::Open => None,
-            State::Trial { carrier, .. } | State::Found { carrier, .. } => Some(carrier),
+            State::Trial(Trial { carrier, .. }) | State::Found { carrier, .. } => Some(carrier),
         }
     }
 
@@ -112,7 +128,7 @@ impl Trials {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Open => None,
-            State::Trial { since, .. } => Some(since + TRIAL),
+            State::Trial(Trial { since, .. }) => Some(since + TRIAL),
             State::Found { until, .. } => Some(until),
         }
     }
@@ -127,36 +143,73 @@ impl Trials {
     ) -> Option<Cause> {
         match self.state {
             State::Open => self.begin(used, is_fit, now),
-            State::Trial {
+            State::Trial(trial) => self.judge(trial, is_fit(trial.carrier), now),
+            State::Found {
                 carrier,
-                since,
                 direction,
-                bytes_per_second,
+                until,
             } => {
-                let goodput = self.goodput(carrier, direction);
-                let [tried, least] = [goodput.rate(), goodput.least()]
-                    .map(|rate| rate.filter(|rate| rate.at > since));
-                let is_far_more = |rate: Rate| rate.bytes_per_second >= bytes_per_second * FAR_MORE;
-                // Whoever is not filled could even more.
-                if least.is_some_and(is_far_more) {
-                    self.state = found(carrier, now);
-                    return Some(Cause::Faster);
-                }
-                if is_fit(carrier) && now < since + TRIAL {
+                let is_worse = self.is_far_less(carrier, direction, now);
+                if is_fit(carrier) && now < until && !is_worse {
                     return None;
                 }
                 self.state = State::Open;
-                self.next_at = now + tried.map_or(TRIED_IN_VAIN, |_| BELIEVED_FOR);
-                Some(Cause::Tried)
-            }
-            State::Found { carrier, until } => {
-                if is_fit(carrier) && now < until {
-                    return None;
+                if is_worse {
+                    self.next_at = now + BELIEVED_FOR;
                 }
-                self.state = State::Open;
                 Some(Cause::Stale)
             }
         }
+    }
+
+    /// Ends a trial once it shows something, or is over.
+    fn judge(&mut self, trial: Trial, is_fit: bool, now: Instant) -> Option<Cause> {
+        let goodput = self.goodput(trial.carrier, trial.direction);
+        let [tried, least] =
+            [goodput.rate(), goodput.least()].map(|rate| rate.filter(|rate| rate.at > trial.since));
+        // Whoever is not filled could even more. What it carried before says nothing.
+        let is_far_more = least.is_some_and(|least| {
+            let gained = least.bytes_per_second - trial.others_bytes_per_second;
+            gained >= trial.bytes_per_second * FAR_MORE
+        });
+        if is_fit && is_far_more {
+            self.vain = 0;
+            self.state = State::Found {
+                carrier: trial.carrier,
+                direction: trial.direction,
+                until: now + BELIEVED_FOR,
+            };
+            return Some(Cause::Faster);
+        }
+        if is_fit && now < trial.since + TRIAL {
+            return None;
+        }
+        self.state = State::Open;
+        let pause = if tried.is_some() {
+            self.vain = 0;
+            BELIEVED_FOR
+        } else {
+            let pause = TRIED_IN_VAIN * 2_u32.pow(self.vain.min(VAIN_MAX));
+            self.vain = self.vain.saturating_add(1);
+            pause.min(BELIEVED_FOR)
+        };
+        self.next_at = now + pause;
+        Some(Cause::Tried)
+    }
+
+    /// This one is filled, and delivers far less than the other one did.
+    fn is_far_less(&self, carrier: Carrier, direction: Direction, now: Instant) -> bool {
+        let own = self.filled_rate(carrier, direction, now);
+        let others = self.bytes_per_second(carrier.other(), direction, now);
+        own.zip(others)
+            .is_some_and(|(own, others)| own * FAR_MORE <= others)
+    }
+
+    /// What `carrier` delivers, in bytes per second, if it has been filled for long enough to say.
+    fn filled_rate(&self, carrier: Carrier, direction: Direction, now: Instant) -> Option<f64> {
+        let is_filled = self.goodput(carrier, direction).filled_for() >= FILLED_FOR;
+        let rate = self.bytes_per_second(carrier, direction, now)?;
+        is_filled.then_some(rate)
     }
 
     fn begin(
@@ -172,30 +225,23 @@ impl Trials {
         directions.find_map(|direction| self.begin_for(used, direction, now))
     }
 
-    /// Holds the one in use against the other one, if it is filled in this direction.
+    /// Has the other one tried, if the one in use is filled in this direction.
     fn begin_for(&mut self, used: Carrier, direction: Direction, now: Instant) -> Option<Cause> {
         let other = used.other();
-        if self.goodput(used, direction).filled_for(now) < FILLED_FOR {
-            return None;
-        }
-        let bytes_per_second = self.bytes_per_second(used, direction, now)?;
-        if let Some(others) = self.bytes_per_second(other, direction, now) {
-            if others < bytes_per_second * FAR_MORE {
-                return None;
-            }
-            self.state = found(other, now);
-            return Some(Cause::Faster);
-        }
+        let bytes_per_second = self.filled_rate(used, direction, now)?;
         if now < self.next_at {
             return None;
         }
-        self.goodput_mut(other, direction).begin_anew(now);
-        self.state = State::Trial {
+        let goodput = self.goodput_mut(other, direction);
+        let before = goodput.least().filter(|rate| now < rate.at + LATELY);
+        goodput.begin_anew(now);
+        self.state = State::Trial(Trial {
             carrier: other,
             since: now,
             direction,
             bytes_per_second,
-        };
+            others_bytes_per_second: before.map_or(0.0, |rate| rate.bytes_per_second),
+        });
         Some(Cause::Trial)
     }
 
@@ -219,12 +265,5 @@ impl Trials {
             Direction::Sent => &mut goodputs.sent,
             Direction::Received => &mut goodputs.received,
         }
-    }
-}
-
-fn found(carrier: Carrier, now: Instant) -> State {
-    State::Found {
-        carrier,
-        until: now + BELIEVED_FOR,
     }
 }

@@ -29,7 +29,7 @@ struct Counts {
 
 /// What was acknowledged since the look before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Delivered {
+pub(super) struct Acked {
     pub(super) bytes: u64,
     /// How long there was more to send than was allowed to be on its way.
     pub(super) filled: Duration,
@@ -42,8 +42,8 @@ impl Acknowledged {
     }
 
     /// What was acknowledged since it was taken before.
-    pub(super) fn take(&self) -> Delivered {
-        Delivered {
+    pub(super) fn take(&self) -> Acked {
+        Acked {
             bytes: self.0.bytes.swap(0, Relaxed),
             filled: Duration::from_micros(self.0.filled_us.swap(0, Relaxed)),
         }
@@ -165,5 +165,48 @@ impl Controller for Counting {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self.inner.into_any()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::congestion::CubicConfig;
+
+    use super::*;
+
+    const APART: Duration = Duration::from_millis(10);
+
+    /// What is counted of acknowledgements that come one after the other, each of so many bytes with so much on its way, after
+    /// which there was nothing more to send or there was.
+    fn acked(acks: &[(u64, u64, bool)]) -> Acked {
+        let acknowledged = Acknowledged::default();
+        let mut now = Instant::now();
+        let mut controller = Counting {
+            inner: Arc::new(CubicConfig::default()).build(now, 1_200),
+            acknowledged: acknowledged.clone(),
+            new_bytes: 0,
+            filled_since: None,
+        };
+        for (bytes, in_flight, app_limited) in acks {
+            now += APART;
+            controller.new_bytes = *bytes;
+            controller.on_end_acks(now, *in_flight, *app_limited, None);
+        }
+        acknowledged.take()
+    }
+
+    #[test]
+    fn it_is_filled_from_one_acknowledgement_to_the_next_while_there_is_more() {
+        let (more, none) = ((1_200, 1 << 20, false), (1_200, 1 << 20, true));
+        assert_eq!(acked(&[more, more, more]).filled, APART * 2);
+        assert_eq!(acked(&[more, none, more, more]).filled, APART);
+        assert_eq!(acked(&[none, none]).filled, Duration::ZERO);
+        assert_eq!(acked(&[more, none]).bytes, 2_400);
+    }
+
+    #[test]
+    fn it_is_not_while_little_is_on_its_way() {
+        let little = (1_200, 0, false);
+        assert_eq!(acked(&[little, little]).filled, Duration::ZERO);
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct TcpFigures {
     pub(super) busy: Duration,
     /// Of that, how long the peer's window was what held sending up.
     pub(super) held_by_peer: Duration,
-    /// When something was acknowledged last, there was nothing left to send, or not all was on its way that may be.
-    pub(super) is_app_limited: bool,
+    /// Bytes that have not been sent even once.
+    pub(super) unsent_bytes: u64,
 }
 
 impl TcpFigures {
@@ -67,7 +67,7 @@ impl TcpFigures {
             resent_segments: u64::from(info.tcpi_total_retrans),
             busy: Duration::from_micros(info.tcpi_busy_time),
             held_by_peer: Duration::from_micros(info.tcpi_rwnd_limited),
-            is_app_limited: info.tcpi_delivery_rate_app_limited() != 0,
+            unsent_bytes: u64::from(info.tcpi_notsent_bytes),
         })
     }
 }
@@ -96,7 +96,19 @@ mod tests {
         assert_eq!(figures.received_bytes, 300);
         assert!(figures.sent_segments >= 1);
         assert_eq!(figures.resent_segments, 0);
-        assert!(figures.is_app_limited);
+        assert_eq!(figures.unsent_bytes, 0);
+    }
+
+    #[test]
+    fn what_nobody_reads_stays_unsent_for_the_peers_sake() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _far = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        while near.write(&[7; 65_536]).is_ok() {}
+        let figures = TcpFigures::of(&near).unwrap();
+        assert!(figures.unsent_bytes > 0);
+        assert!(figures.held_by_peer <= figures.busy);
     }
 
     #[test]

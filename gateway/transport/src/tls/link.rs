@@ -37,8 +37,6 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Streams of a closed link have this long to end by themselves.
 const CLOSING: Duration = Duration::from_millis(500);
-/// What the sockets deliver is looked at this often.
-const SOCKETS_INTERVAL: Duration = Duration::from_millis(200);
 /// Connections beyond the spare are looked over this often.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -80,7 +78,7 @@ impl TlsLink {
             shared: Arc::downgrade(shared),
             peer: Arc::new(peer),
             pool: Mutex::default(),
-            sockets: Mutex::default(),
+            sockets: Mutex::new(Sockets::new(Instant::now())),
             state: watch::Sender::new(LinkState::Dead),
             draining: watch::Sender::new(shared.links.is_draining()),
             controls: AtomicU32::new(0),
@@ -202,9 +200,7 @@ impl TlsLink {
             self.dial_more(&shared, &mut pool);
             drop(pool);
             match (taken, waiting) {
-                (Some(connection), _) => {
-                    return connection.bring_home().map_err(|_| OpenError::NoConnection);
-                }
+                (Some(connection), _) => return self.bring_home(connection),
                 (None, waiting) => waiting,
             }
         };
@@ -215,7 +211,14 @@ impl TlsLink {
             answer = waiting => answer.map_err(|_| self.why_none()),
             () = tokio::time::sleep(CONNECTION_WAIT) => Err(OpenError::NoConnection),
         };
-        answer?.bring_home().map_err(|_| OpenError::NoConnection)
+        self.bring_home(answer?)
+    }
+
+    /// Has the calling worker drive the connection.
+    fn bring_home(&self, connection: Box<Connection>) -> Result<Box<Connection>, OpenError> {
+        // Whoever looks at its socket holds on to it.
+        let _sockets = self.sockets.lock();
+        connection.bring_home().map_err(|_| OpenError::NoConnection)
     }
 
     fn why_none(&self) -> OpenError {
@@ -292,7 +295,6 @@ fn log_dial(target: &DialTarget, error: &DialError) {
 /// Watches the idle connections of a link for the peer's word, and closes those nobody needs.
 async fn keep(link: Weak<TlsLink>) {
     let mut next_shrink = Instant::now() + SHRINK_INTERVAL;
-    let mut next_sockets = Instant::now();
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let Some(link) = link.upgrade() else {
@@ -302,10 +304,7 @@ async fn keep(link: Weak<TlsLink>) {
             return;
         }
         let now = Instant::now();
-        if now >= next_sockets {
-            link.sockets.lock().look(now);
-            next_sockets = now + SOCKETS_INTERVAL;
-        }
+        link.sockets.lock().look(now);
         let mut pool = link.pool.lock();
         pool.look();
         if now >= next_shrink {

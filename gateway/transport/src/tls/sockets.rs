@@ -3,6 +3,7 @@
 use std::{
     net::Shutdown,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use socket2::SockRef;
@@ -14,11 +15,10 @@ use crate::{
     link::{LOAD_MIN_BYTES, is_nearly_all},
 };
 
-/// A look asks the kernel about so many sockets at most, in turn.
-const LOOK_MAX: usize = 128;
+/// A look asks the kernel about so many sockets at most, in turn: the lock is taken by whoever opens a stream, too.
+const LOOK_MAX: usize = 256;
 
 /// The sockets of a link's connections that carry streams, of either side's opening.
-#[derive(Default)]
 pub(super) struct Sockets {
     known: Vec<Known>,
     /// With whom the next look begins.
@@ -26,6 +26,7 @@ pub(super) struct Sockets {
     path: PathStats,
     /// As of the last look.
     is_filled: bool,
+    looked_at: Instant,
     /// What the peer says of its own sending.
     is_peer_filled: bool,
 }
@@ -37,6 +38,17 @@ struct Known {
 }
 
 impl Sockets {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            known: Vec::new(),
+            next: 0,
+            path: PathStats::default(),
+            is_filled: false,
+            looked_at: now,
+            is_peer_filled: false,
+        }
+    }
+
     /// One more.
     pub(super) fn add(&mut self, socket: &Arc<TcpStream>, now: Instant) {
         if self.known.len() == self.known.capacity() {
@@ -53,7 +65,8 @@ impl Sockets {
     /// Adds up what has passed since each of them was looked at before.
     pub(super) fn look(&mut self, now: Instant) {
         let before = self.path;
-        self.look_at_some(now);
+        let since = std::mem::replace(&mut self.looked_at, now);
+        self.look_at_some(now.saturating_duration_since(since), now);
         let path = &mut self.path;
         let delivered_bytes = path.delivered_bytes - before.delivered_bytes;
         let filled_bytes = path.filled_bytes - before.filled_bytes;
@@ -74,7 +87,7 @@ impl Sockets {
         self.is_peer_filled = is_filled;
     }
 
-    fn look_at_some(&mut self, now: Instant) {
+    fn look_at_some(&mut self, interval: Duration, now: Instant) {
         for _ in 0..LOOK_MAX.min(self.known.len()) {
             if self.next >= self.known.len() {
                 self.next = 0;
@@ -87,7 +100,7 @@ impl Sockets {
                 .upgrade()
                 .map(|socket| TcpFigures::of(&*socket));
             if let Some(Ok(figures)) = figures {
-                known.look(figures, &mut self.path, now);
+                known.look(figures, &mut self.path, interval, now);
                 self.next += 1;
             } else {
                 self.known.swap_remove(self.next);
@@ -107,22 +120,30 @@ impl Sockets {
 }
 
 impl Known {
-    fn look(&mut self, figures: TcpFigures, path: &mut PathStats, now: Instant) {
+    /// Whoever is not looked at each time has done as much in the time since the last look as in all the time since its own.
+    fn look(
+        &mut self,
+        figures: TcpFigures,
+        path: &mut PathStats,
+        interval: Duration,
+        now: Instant,
+    ) {
         let before = std::mem::replace(&mut self.figures, figures);
         let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.looked_at, now));
         let busy = figures.busy.saturating_sub(before.busy);
         let held_by_peer = figures.held_by_peer.saturating_sub(before.held_by_peer);
-        let delivered_bytes = figures
-            .acknowledged_bytes
-            .saturating_sub(before.acknowledged_bytes);
-        path.sent_packets += figures.sent_segments.saturating_sub(before.sent_segments);
-        path.lost_packets += figures
-            .resent_segments
-            .saturating_sub(before.resent_segments);
-        path.received_bytes += figures.received_bytes.saturating_sub(before.received_bytes);
+        let part = interval.as_secs_f64() / elapsed.max(interval).as_secs_f64().max(f64::EPSILON);
+        let passed = |count: fn(&TcpFigures) -> u64| {
+            (count(&figures).saturating_sub(count(&before)) as f64 * part) as u64
+        };
+        let delivered_bytes = passed(|figures| figures.acknowledged_bytes);
+        path.sent_packets += passed(|figures| figures.sent_segments);
+        path.lost_packets += passed(|figures| figures.resent_segments);
+        path.received_bytes += passed(|figures| figures.received_bytes);
         path.delivered_bytes += delivered_bytes;
         let held_by_path = busy.saturating_sub(held_by_peer);
-        if !figures.is_app_limited && is_nearly_all(held_by_path, elapsed) {
+        let is_more = figures.unsent_bytes > 0 && before.unsent_bytes > 0;
+        if is_more && is_nearly_all(held_by_path, elapsed) {
             path.filled_bytes += delivered_bytes;
         }
     }
@@ -138,4 +159,69 @@ pub(super) fn cut(sockets: &[Weak<TcpStream>]) {
 pub(super) fn shut_down(socket: &TcpStream) {
     // One that is gone already needs nothing.
     let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Duration = Duration::from_millis(100);
+
+    /// What one socket adds to a path in looks that find these figures one after the other.
+    fn passed(figures: &[TcpFigures], apart: Duration) -> PathStats {
+        let now = Instant::now();
+        let mut known = Known {
+            socket: Weak::new(),
+            figures: TcpFigures::default(),
+            looked_at: now,
+        };
+        let mut path = PathStats::default();
+        for (figures, number) in figures.iter().zip(1..) {
+            known.look(*figures, &mut path, LOOK, now + apart * number);
+        }
+        path
+    }
+
+    /// Figures after so many looks, of a socket that has more to send all the time.
+    fn filled(looks: u32) -> TcpFigures {
+        TcpFigures {
+            acknowledged_bytes: u64::from(looks) * 50_000,
+            busy: LOOK * looks,
+            unsent_bytes: 1,
+            ..TcpFigures::default()
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_while_there_is_more_fills_the_path() {
+        let path = passed(&[filled(1), filled(2), filled(3)], LOOK);
+        assert_eq!(path.delivered_bytes, 150_000);
+        // Of the first look it is not known what was there when it began.
+        assert_eq!(path.filled_bytes, 100_000);
+    }
+
+    #[test]
+    fn a_reader_that_holds_the_sender_up_leaves_the_path_unfilled() {
+        let held = [1, 2].map(|looks| TcpFigures {
+            held_by_peer: LOOK * looks / 5,
+            ..filled(looks)
+        });
+        assert_eq!(passed(&held, LOOK).filled_bytes, 0);
+    }
+
+    #[test]
+    fn a_sender_that_has_nothing_more_leaves_the_path_unfilled() {
+        let slow = [1, 2].map(|looks| TcpFigures {
+            unsent_bytes: 0,
+            ..filled(looks)
+        });
+        assert_eq!(passed(&slow, LOOK).filled_bytes, 0);
+    }
+
+    #[test]
+    fn who_is_looked_at_now_and_then_counts_for_one_look_each_time() {
+        let path = passed(&[filled(4), filled(8)], LOOK * 4);
+        assert_eq!(path.delivered_bytes, 100_000);
+        assert_eq!(path.filled_bytes, 50_000);
+    }
 }
