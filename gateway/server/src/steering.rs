@@ -69,13 +69,6 @@ struct Steering {
     seen: [PathStats; 2],
 }
 
-/// What the process has taken of the processors, and what passed meanwhile.
-struct Bill {
-    processors: Duration,
-    quic_bytes: u64,
-    tls_bytes: u64,
-}
-
 /// Chooses between the carriers of every gateway, as long as the gateway lives.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut changes = shared.transports.changes();
@@ -97,11 +90,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             .steered
             .write()
             .retain(|gateway, _| seen.contains(gateway));
-        let mut bill = Bill {
-            processors: Duration::ZERO,
-            quic_bytes: 0,
-            tls_bytes: 0,
-        };
+        // By QUIC and TLS, to and from everybody.
+        let mut moved_bytes = [0; 2];
         for gateway in seen {
             let steering = gateways.entry(gateway.clone()).or_insert_with(|| Steering {
                 carriers: Carriers::new(now),
@@ -109,7 +99,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             });
             steering.tell_pulses(&links, gateway, now);
             if is_look {
-                steering.look(&links, gateway, &mut bill, now);
+                let moved = steering.look(&links, gateway, now);
+                moved_bytes = [moved_bytes[0] + moved[0], moved_bytes[1] + moved[1]];
                 steering.show(&shared.measured, gateway, now);
             }
             let cluster = steered_cluster(&shared, &gateway.trust_domain);
@@ -123,8 +114,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             goodputs.retain(|(gateway, _), _| gateways.contains_key(gateway));
             drop(goodputs);
             let taken = self::processors();
-            bill.processors = taken.saturating_sub(std::mem::replace(&mut processors, taken));
-            bill.pay(&mut shared.measured.costs.write());
+            let since = taken.saturating_sub(std::mem::replace(&mut processors, taken));
+            let [quic_bytes, tls_bytes] = moved_bytes;
+            let mut costs = shared.measured.costs.write();
+            costs.handle_look(since, quic_bytes, tls_bytes);
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
@@ -145,14 +138,8 @@ impl Steering {
         carriers.handle_timeout(now);
     }
 
-    /// Tells the carriers what the links have done since the look before.
-    fn look(
-        &mut self,
-        links: &[Arc<dyn Link>],
-        gateway: &GatewayId,
-        bill: &mut Bill,
-        now: Instant,
-    ) {
+    /// Tells the carriers what the links have done since the look before. Returns how many bytes QUIC and TLS have moved.
+    fn look(&mut self, links: &[Arc<dyn Link>], gateway: &GatewayId, now: Instant) -> [u64; 2] {
         let stats = [Carrier::Quic, Carrier::Tls]
             .map(|carrier| find(links, gateway, carrier).map(|link| link.stats()));
         if let Some(rtt) = stats.iter().flatten().filter_map(|stats| stats.rtt).min() {
@@ -163,8 +150,7 @@ impl Steering {
         let [quic, tls] = [0, 1].map(|at| since(&before[at], &paths[at]));
         self.carriers.handle_losses(quic.losses, now);
         self.carriers.handle_moved(quic.moved, tls.moved, now);
-        bill.quic_bytes += quic.moved.sent.bytes + quic.moved.received.bytes;
-        bill.tls_bytes += tls.moved.sent.bytes + tls.moved.received.bytes;
+        [quic.moved, tls.moved].map(|moved| moved.sent.bytes + moved.received.bytes)
     }
 
     /// Lets others see what was measured.
@@ -221,12 +207,6 @@ impl Steering {
             .map(|carrier| self.carriers.gives_up_at(carrier));
         let times = gives_up.chain([self.carriers.poll_timeout()]);
         times.flatten().fold(due, Instant::min)
-    }
-}
-
-impl Bill {
-    fn pay(&self, costs: &mut Costs) {
-        costs.handle_look(self.processors, self.quic_bytes, self.tls_bytes);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which carrier delivers more, learned from what they carry anyway.
 //!
-//! Nothing is sent to find out. Where the one in use has been given more than it takes for a while, and it is not known what
-//! the other one would deliver, new streams go by the other one for a short time. It stays if it delivers far more; only
-//! then, as both share a path while the streams of before go on.
+//! Nothing is sent to find out. Where the one in use has been given more than it takes for a while, new streams go by the
+//! other one for a short time. It stays if it delivers far more; only then, as both share a path while the streams of before
+//! go on.
 //!
 //! ```text
 //!                           filled
@@ -41,7 +41,7 @@ pub(super) struct Trials {
     state: State,
     /// No trial before then.
     next_at: Instant,
-    /// Trials in a row in which there was nothing to carry.
+    /// Trials in a row in which the carrier was not filled, and did not deliver far more.
     vain: u32,
 }
 
@@ -133,8 +133,8 @@ impl Trials {
         }
     }
 
-    /// Goes on from what is known by now, where `used` carries new streams. Returns why [`Self::favoured`] is another, or
-    /// for sure.
+    /// Goes on from what is known by now, where `used` carries new streams. Returns why [`Self::favoured`] is another one now,
+    /// or is certain.
     pub(super) fn advance(
         &mut self,
         used: Carrier,
