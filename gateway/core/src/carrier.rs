@@ -1,9 +1,9 @@
 //! Which of two ways carries new streams to one gateway of a peer: QUIC, or mutual TLS over TCP.
 //!
 //! Both are kept linked. QUIC is preferred where the way is long, TLS where it is short and the work of packets is what
-//! counts. Whoever turns out to deliver far more is used wherever the way leads ([`trial`]). A carrier on which answers are overdue is left at once, whatever is preferred, if the
-//! other one lives. One that was left is used again when it has been well for as long as its probation lasts, which grows
-//! each time it fails soon after.
+//! counts. Whoever turns out to deliver far more is used wherever the way leads ([`trial`]). A carrier on which answers are
+//! overdue is left at once, whatever is preferred, if the other one lives. One that was left is used again when it has been
+//! well for as long as its probation lasts, which grows each time it fails soon after.
 //!
 //! ```text
 //!              overdue, dead or lossy, the other one lives
@@ -104,7 +104,7 @@ pub enum Cause {
     Faster,
     /// The other one was tried, and does not deliver far more.
     Tried,
-    /// That the other one delivers far more was found long ago.
+    /// That the other one delivers far more was found long ago, or is so no longer.
     Stale,
 }
 
@@ -127,6 +127,13 @@ struct Known {
     strikes: u32,
     /// It was left: it has to be steady for its probation, counted from `since`.
     is_barred: bool,
+}
+
+impl Known {
+    /// There is nothing against it.
+    fn is_fit(&self) -> bool {
+        self.pulse == Pulse::Steady && !self.is_barred
+    }
 }
 
 /// The shortest round trip of late.
@@ -380,13 +387,10 @@ impl Carriers {
 
     /// Goes by what the carriers deliver.
     fn weigh(&mut self, now: Instant) {
-        let (quic, tls) = (self.quic, self.tls);
-        let is_fit = |carrier| {
-            let known = match carrier {
-                Carrier::Quic => quic,
-                Carrier::Tls => tls,
-            };
-            known.pulse == Pulse::Steady && !known.is_barred
+        let (quic, tls) = (self.quic.is_fit(), self.tls.is_fit());
+        let is_fit = |carrier| match carrier {
+            Carrier::Quic => quic,
+            Carrier::Tls => tls,
         };
         let used = self.carrier;
         let Some(cause) = self.trials.advance(used, is_fit, now) else {
@@ -480,6 +484,10 @@ impl Carriers {
 
 /// How long one must be well that was left so often.
 fn probation(strikes: u32) -> Duration {
-    let doublings = strikes.saturating_sub(1).min(16);
-    (PROBATION_MIN * 2_u32.pow(doublings)).min(PROBATION_MAX)
+    doubled(PROBATION_MIN, strikes.saturating_sub(1), PROBATION_MAX)
+}
+
+/// What is twice as long each time, and no longer than `most`.
+fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    (first * 2_u32.pow(times.min(16))).min(most)
 }

@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Carrier, Cause,
+    Carrier, Cause, doubled,
     goodput::{Direction, Goodput, Moved},
 };
 
@@ -28,8 +28,6 @@ const FAR_MORE: f64 = 1.5;
 const BELIEVED_FOR: Duration = Duration::from_secs(15 * 60);
 /// After a trial in which the carrier was not filled; twice as long after each further one.
 const TRIED_IN_VAIN: Duration = Duration::from_secs(60);
-/// By then it is as long as it gets.
-const VAIN_MAX: u32 = 4;
 /// What a carrier delivered so long ago it still does.
 const LATELY: Duration = Duration::from_secs(2);
 
@@ -189,9 +187,9 @@ impl Trials {
             self.vain = 0;
             BELIEVED_FOR
         } else {
-            let pause = TRIED_IN_VAIN * 2_u32.pow(self.vain.min(VAIN_MAX));
+            let pause = doubled(TRIED_IN_VAIN, self.vain, BELIEVED_FOR);
             self.vain = self.vain.saturating_add(1);
-            pause.min(BELIEVED_FOR)
+            pause
         };
         self.next_at = now + pause;
         Some(Cause::Tried)

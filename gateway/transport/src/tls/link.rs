@@ -216,8 +216,8 @@ impl TlsLink {
 
     /// Has the calling worker drive the connection.
     fn bring_home(&self, connection: Box<Connection>) -> Result<Box<Connection>, OpenError> {
-        // Whoever looks at its socket holds on to it.
-        let _sockets = self.sockets.lock();
+        // Whoever looks at its socket holds on to it, and one that comes from another worker is to have it alone.
+        let _sockets = (!connection.is_home()).then(|| self.sockets.lock());
         connection.bring_home().map_err(|_| OpenError::NoConnection)
     }
 

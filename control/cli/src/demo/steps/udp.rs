@@ -113,7 +113,7 @@ fn shown(way: &Way) -> String {
         "trial" => ": it is tried, as the other one is given more than it takes",
         "faster" => ": it delivers far more than the other one",
         "tried" => ": the other one does not deliver far more",
-        "stale" => ": that the other one delivers far more was found long ago",
+        "stale" => ": that the other one delivers far more was found long ago, or is so no longer",
         _ => "",
     };
     format!(
